@@ -1,0 +1,1 @@
+"""The dashboard: Streamlit, a client of the gateway and of nothing else."""

@@ -1,0 +1,165 @@
+"""Orders and items: place, look, cancel, try again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows import submit
+from gateway import shapes
+from gateway.auth import Here, Owner
+from headrace import recipe as recipes
+from headrace.catalogue import assets, items, orders, publications, uploads
+from headrace.catalogue.database import Tx
+from headrace.catalogue.items import Item
+from headrace.catalogue.orders import MAX_SOURCES, Wanted
+from headrace.catalogue.work import Work
+from headrace.errors import InvalidRequest, OrchestratorUnavailable
+from headrace.model import ItemState, Source, SourceKind
+from headrace.source import parse, safe_name
+from headrace.wiring import House
+
+log = structlog.get_logger(__name__)
+router = APIRouter(prefix="/v1")
+
+SHA256 = r"^[0-9a-fA-F]{64}$"
+
+
+class SourceBody(BaseModel):
+    """A source with what it must be."""
+
+    model_config = ConfigDict(extra="forbid")
+    source: str = Field(max_length=8192)
+    sha256: Annotated[str | None, Field(pattern=SHA256)] = None
+
+
+class OrderBody(BaseModel):
+    """What ``POST /v1/orders`` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    sources: list[str | SourceBody] = Field(max_length=MAX_SOURCES)
+    recipe: str | dict[str, Any] = "web"
+    key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    collection: str = Field(default="", max_length=200)
+
+
+@router.post("/orders", status_code=202)
+def place(
+    body: OrderBody,
+    owner: Owner,
+    here: Here,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> dict[str, Any]:
+    """Place an order: 202 when it is new, 200 when the same key brought it before."""
+    recipe = recipes.parse(body.recipe)
+    with here.database.begin() as tx:
+        wanted = [_wanted(tx, here, owner, one) for one in body.sources]
+    order_id, new = submit.place(
+        here,
+        owner,
+        wanted,
+        recipe,
+        key=body.key or idempotency_key,
+        collection=safe_name(body.collection) if body.collection else "",
+    )
+    start(here, order_id)
+    response.status_code = 202 if new else 200
+    response.headers["Location"] = f"/v1/orders/{order_id}"
+    return read(order_id, owner, here)
+
+
+def start(here: House, order_id: UUID) -> None:
+    """Start an order's run; where Prefect is away the order waits for ``reconcile``."""
+    try:
+        submit.start(here, Work.ORDER, order_id)
+    except OrchestratorUnavailable as error:
+        log.warning("order.waits", order=str(order_id), why=error.message)
+
+
+def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> Wanted:
+    """Check a source as far as that goes without reading it."""
+    text, sha256 = (one, None) if isinstance(one, str) else (one.source, one.sha256)
+    source = parse(text)
+    if source.kind is SourceKind.UPLOAD:
+        upload = uploads.get(tx, UUID(source.locator), owner)
+        source = Source(source.kind, source.locator, source.shown, upload.name)
+    elif source.kind is SourceKind.ASSET:
+        asset = assets.get(tx, owner, source.locator)
+        source = Source(source.kind, asset.id, f"asset:{asset.id}", asset.title)
+    elif source.kind is SourceKind.S3:
+        here.bucket(source.locator.removeprefix("s3://").partition("/")[0])
+    return Wanted(source, sha256.lower() if sha256 else None)
+
+
+@router.get("/orders")
+def newest(owner: Owner, here: Here, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
+    """Return the newest orders."""
+    with here.database.begin() as tx:
+        return [shapes.order(order) for order in orders.newest(tx, owner, limit)]
+
+
+@router.get("/orders/{order_id}")
+def read(order_id: UUID, owner: Owner, here: Here) -> dict[str, Any]:
+    """Return an order with its items."""
+    with here.database.begin() as tx:
+        order = orders.get(tx, order_id, owner)
+        mine = items.find(tx, owner, order_id=order_id, limit=MAX_SOURCES)
+        found = shaped(tx, here, mine)
+    return {**shapes.order(order), "item_list": found}
+
+
+@router.post("/orders/{order_id}/cancel")
+def cancel(order_id: UUID, owner: Owner, here: Here) -> dict[str, Any]:
+    """Cancel an order; what is at work for it stops within seconds."""
+    with here.database.begin() as tx:
+        count = orders.cancel(tx, order_id, owner)
+    return {"order_id": str(order_id), "cancelled": count}
+
+
+@router.post("/orders/{order_id}/retry", status_code=202)
+def retry(order_id: UUID, owner: Owner, here: Here) -> dict[str, Any]:
+    """Queue the failed and cancelled items of an order again."""
+    with here.database.begin() as tx:
+        count = orders.retry(tx, order_id, owner)
+    if count:
+        start(here, order_id)
+    return {"order_id": str(order_id), "queued": count}
+
+
+@router.get("/items")
+def find(
+    owner: Owner,
+    here: Here,
+    order: UUID | None = None,
+    state: str | None = None,
+    asset: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> list[dict[str, Any]]:
+    """Return items: of one order in its order, else the newest first."""
+    if state is not None and state not in {one.value for one in ItemState}:
+        raise InvalidRequest(f"there is no state {state!r}", hint="One of: " + " ".join(ItemState))
+    with here.database.begin() as tx:
+        found = items.find(
+            tx,
+            owner,
+            order_id=order,
+            state=ItemState(state) if state else None,
+            asset_id=assets.get(tx, owner, asset, with_deleted=True).id if asset else None,
+            limit=limit,
+        )
+        return shaped(tx, here, found)
+
+
+def shaped(tx: Tx, here: House, found: list[Item]) -> list[dict[str, Any]]:
+    """Return items as JSON, each with the links to what it published."""
+    known = publications.of_assets(tx, sorted({item.asset_id for item in found if item.asset_id}))
+    by_id = {publication.id: publication for several in known.values() for publication in several}
+    return [
+        shapes.item(item, by_id.get(item.publication_id) if item.publication_id else None, here.settings)
+        for item in found
+    ]

@@ -1,0 +1,127 @@
+"""The address guard: which addresses a download may connect to.
+
+1. A name is resolved once, every address it has is checked, and the connection goes to a
+   checked address. Nothing resolves the name a second time (DNS rebinding).
+2. IPv4 addresses inside IPv6 ones (mapped, 6to4, Teredo, NAT64, compatible) are unwrapped
+   and checked too; ``ipaddress.is_global`` alone lets ``64:ff9b::a9fe:a9fe`` pass.
+3. Every redirect is a new connection and is checked again; one from a public address to
+   one that is not is refused even where the first may be private.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+import httpcore
+import httpx
+
+from headrace.errors import AddressForbidden, SourceUnavailable, SourceUnresolvable
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+"""RFC 6052 and RFC 8215: the last 32 bits are an IPv4 address."""
+
+COMPATIBLE = IPv6Network("::/96")
+"""RFC 4291, section 2.5.5.1 (deprecated): the last 32 bits are an IPv4 address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Which addresses are allowed beside the public ones."""
+
+    networks: tuple[Network, ...] = ()
+    """What the operator allows for every hop."""
+    typed_may_be_private: bool = False
+    """``headrace fetch``: a URL that its user typed may be private or loopback."""
+
+    def allows(self, address: Address, *, may_be_private: bool) -> bool:
+        """Return whether a connection to the address may be made."""
+        if any(address in network for network in self.networks if network.version == address.version):
+            return True
+        return may_be_private or is_public(address)
+
+
+def is_public(address: Address) -> bool:
+    """Return whether an address, and every IPv4 address inside it, is on the public internet."""
+    return all(one.is_global and not one.is_multicast and not one.is_unspecified for one in _all_inside(address))
+
+
+def _all_inside(address: Address) -> Iterable[Address]:
+    yield address
+    if isinstance(address, IPv4Address):
+        return
+    if address.ipv4_mapped is not None:
+        yield address.ipv4_mapped
+    if address.sixtofour is not None:
+        yield address.sixtofour
+    if address.teredo is not None:
+        yield from address.teredo
+    if any(address in network for network in NAT64) or address in COMPATIBLE:
+        yield IPv4Address(int(address) & 0xFFFFFFFF)
+
+
+class GuardedTransport(httpx.HTTPTransport):
+    """httpx's transport, connecting only where the guard allows.
+
+    ``may_be_private`` is what the download sets before each hop; ``last_was_private`` is
+    what the last new connection turned out to be.
+    """
+
+    def __init__(self, guard: Guard) -> None:
+        super().__init__(trust_env=False)
+        self.backend = _GuardedBackend(guard)
+        self._pool.close()
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=ssl.create_default_context(), max_connections=8, network_backend=self.backend
+        )
+
+
+class _GuardedBackend(httpcore.SyncBackend):
+    def __init__(self, guard: Guard) -> None:
+        super().__init__()
+        self._guard = guard
+        self.may_be_private = guard.typed_may_be_private
+        self.last_was_private = False
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        addresses = resolve(host, port)
+        for address in addresses:
+            if not self._guard.allows(address, may_be_private=self.may_be_private):
+                raise AddressForbidden(f"{host} has the address {address}, which is not allowed", address=str(address))
+        self.last_was_private = not all(is_public(address) for address in addresses)
+        failure: Exception | None = None
+        for address in addresses:
+            try:
+                return super().connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failure = error
+        raise SourceUnavailable(f"{host} refuses connections on port {port}") from failure
+
+
+def resolve(host: str, port: int) -> list[Address]:
+    """Return a host's addresses; raises ``SourceUnresolvable``, or ``SourceUnavailable`` (retry) if DNS is down."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+            raise SourceUnavailable(
+                f"the name {host} can't be resolved at the moment",
+                hint="Check the spelling of the host's name and this machine's DNS; it will be tried again.",
+            ) from error
+        raise SourceUnresolvable(f"the host {host} does not exist") from error
+    addresses = [ip_address(str(one[4][0]).partition("%")[0]) for one in found]
+    return list(dict.fromkeys(addresses))

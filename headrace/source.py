@@ -1,0 +1,116 @@
+"""What a user typed becomes a ``Source``, or a clear refusal. Pure.
+
+A source's *locator* may hold secrets (user info, a signed query); what is *shown* never
+does. A name is a label for people: it is made harmless here, and never becomes a path.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from uuid import UUID
+
+from headrace.errors import InvalidSource
+from headrace.model import Source, SourceKind
+
+MAX_LOCATOR = 8192
+"""Characters; longer URLs are refused by most servers too (RFC 9110, section 4.1 asks for 8,000)."""
+
+MAX_NAME = 200
+"""Characters of a label; file systems end at 255 bytes."""
+
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+"""Amazon S3 User Guide, bucket naming rules."""
+_ASSET = re.compile(r"[0-9a-f]{6,64}")
+_CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+def parse(text: str) -> Source:
+    """Return the source that a text names: an http(s) URL, ``s3://BUCKET/KEY``, ``upload:ID`` or ``asset:ID``.
+
+    Raises ``InvalidSource``. A local path is no source of an order: the CLI uploads it first.
+    """
+    text = text.strip()
+    if not text:
+        raise InvalidSource("a source is empty")
+    if len(text) > MAX_LOCATOR:
+        raise InvalidSource(f"a source is longer than {MAX_LOCATOR} characters")
+    scheme, _, rest = text.partition(":")
+    if scheme == "asset":
+        if not _ASSET.fullmatch(rest.lower()):
+            raise InvalidSource(f"{_shown_text(text)} does not name an asset")
+        return Source(SourceKind.ASSET, rest.lower(), f"asset:{rest.lower()}", rest.lower()[:12])
+    if scheme == "upload":
+        return _upload(text, rest)
+    if scheme == "s3":
+        return _s3(text)
+    return _url(text)
+
+
+def _s3(text: str) -> Source:
+    bucket, _, key = text.removeprefix("s3://").partition("/")
+    if not text.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or not text.isprintable():
+        raise InvalidSource(f"{_shown_text(text)} does not name an object: s3://BUCKET/KEY")
+    return Source(SourceKind.S3, text, text, safe_name(key))
+
+
+def _upload(text: str, rest: str) -> Source:
+    try:
+        upload_id = UUID(rest)
+    except ValueError:
+        raise InvalidSource(f"{_shown_text(text)} does not name an upload") from None
+    return Source(SourceKind.UPLOAD, str(upload_id), f"upload:{upload_id}", f"upload-{str(upload_id)[:8]}")
+
+
+def _url(text: str) -> Source:
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidSource(f"{_shown_text(text)} is not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"}:
+        raise InvalidSource(f"{_shown_text(text)} is neither an http(s) URL, an upload nor an asset")
+    if not host:
+        raise InvalidSource(f"{_shown_text(text)} names no host")
+    if any(unicodedata.category(c) in _CONTROL or c.isspace() for c in text):
+        raise InvalidSource(f"{_shown_text(text)} holds a space or a control character")
+    if port == 0:
+        raise InvalidSource(f"{_shown_text(text)} names port 0")
+    locator = urlunsplit(parts._replace(fragment=""))
+    return Source(SourceKind.URL, locator, redact(locator), safe_name(unquote(parts.path.rsplit("/", 1)[-1]) or host))
+
+
+def redact(url: str) -> str:
+    """Return a URL without user info and without the values of its query."""
+    parts = urlsplit(url)
+    netloc = parts.netloc.rpartition("@")[2]
+    query = "&".join(quote(name) + ("=…" if value else "") for name, value in parse_qsl(parts.query, True))
+    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+
+
+def safe_name(text: str) -> str:
+    """Return an outside name as a harmless label: one line, no separators, not hidden, not empty.
+
+    >>> safe_name("../../etc/passwd")
+    'passwd'
+    """
+    text = unicodedata.normalize("NFC", text).replace("\\", "/").rsplit("/", 1)[-1]
+    text = "".join(" " if unicodedata.category(c) in _CONTROL else c for c in text)
+    text = " ".join(text.split()).strip(". ")
+    return text[:MAX_NAME] or "untitled"
+
+
+def title_of(name: str) -> str:
+    """Return a readable title for a file's name: without its extension, underscores as spaces."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or not stem or len(suffix) > 5:  # noqa: PLR2004 - longer ones are words, not extensions
+        stem = name
+    return " ".join(stem.replace("_", " ").split()) or name
+
+
+def _shown_text(text: str) -> str:
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    if "://" in shown:
+        shown = re.sub(r"//[^/@\s]*@", "//", shown).partition("?")[0]
+    return repr(shown if len(shown) <= 120 else shown[:117] + "...")  # noqa: PLR2004 - fits two lines

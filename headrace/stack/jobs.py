@@ -1,0 +1,52 @@
+"""The jobs of a start, each a short process of its own: ``python -m headrace.stack.jobs NAME``.
+
+``migrate``   brings Headrace's database to the schema of this version
+``register``  makes work pools and deployments on the Prefect server (``registration``)
+
+They are processes, because what they import would weigh on the supervisor for its whole life.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from headrace.errors import HeadraceError
+from headrace.settings import load
+
+
+def on_clean_start(database_url: str) -> None:
+    """Put right what the last run of this machine left; no process of the stack lives then.
+
+    Runs after the migration and before any worker starts.
+    """
+    _ = database_url
+
+
+def migrate() -> None:
+    """Bring the database to this version's schema."""
+    from headrace.catalogue.migrate import upgrade
+
+    database_url = load().database_url.get_secret_value()
+    upgrade(database_url)
+    on_clean_start(database_url)
+
+
+def register() -> None:
+    """Make work pools and deployments known to the Prefect server."""
+    from headrace.stack import registration
+
+    registration.register()
+
+
+def main(name: str) -> int:
+    """Run one job; its error is the last line on stderr, which the supervisor shows."""
+    try:
+        {"migrate": migrate, "register": register}[name]()
+    except HeadraceError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,75 @@
+"""Settings become concrete stores and a catalogue; the only place that chooses them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from headrace import settings as settings_module
+from headrace.catalogue.database import Database
+from headrace.download import Guard
+from headrace.errors import InvalidSource
+from headrace.scratch import Scratch
+from headrace.settings import Settings
+from headrace.stores.s3 import Endpoint, S3Bucket
+from headrace.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Everything that stages are given: one for a process."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    streams: S3Bucket
+    incoming: S3Bucket
+    guard: Guard
+    scratch: Scratch
+
+    def bucket(self, name: str) -> S3Bucket:
+        """Return a bucket of the configured endpoint that sources may be read from.
+
+        Raises ``InvalidSource`` for one that the operator has not listed.
+        """
+        if name not in self.settings.buckets:
+            raise InvalidSource(
+                f"the bucket {name!r} is not open to orders",
+                hint="The operator lists such buckets in HEADRACE_SOURCE_BUCKETS.",
+            )
+        return S3Bucket(endpoint(self.settings), name)
+
+    def close(self) -> None:
+        """Close what holds connections."""
+        self.database.close()
+
+
+def endpoint(settings: Settings) -> Endpoint:
+    """Return the S3 endpoint that the settings name."""
+    return Endpoint(
+        url=settings.s3_endpoint_url,
+        region=settings.s3_region,
+        access_key_id=settings.s3_access_key_id.get_secret_value(),
+        secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+        public_url=settings.s3_public_url,
+    )
+
+
+def build(settings: Settings) -> House:
+    """Return a house for these settings; connects only when used."""
+    where = endpoint(settings)
+    return House(
+        settings=settings,
+        database=Database(settings.database_url.get_secret_value()),
+        vault=Vault(S3Bucket(where, settings.s3_vault_bucket)),
+        streams=S3Bucket(where, settings.s3_streams_bucket),
+        incoming=S3Bucket(where, settings.s3_incoming_bucket),
+        guard=Guard(settings.networks),
+        scratch=Scratch(settings.scratch_folder),
+    )
+
+
+@lru_cache(maxsize=1)
+def house() -> House:
+    """Return this process's house (workers and the gateway)."""
+    return build(settings_module.current())

@@ -1,0 +1,265 @@
+"""Download: the file is right, or there is a clear error; never a wrong file with success."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from headrace import download
+from headrace.download import Guard, Wish, journal
+from headrace.download.guard import is_public
+from headrace.errors import (
+    AddressForbidden,
+    Cancelled,
+    ChecksumMismatch,
+    DiskFull,
+    RedirectRefused,
+    SourceEmpty,
+    SourceForbidden,
+    SourceNotFound,
+    SourceRefused,
+    SourceTimeout,
+    SourceTooLarge,
+    SourceTruncated,
+    SourceUnavailable,
+    SourceUnresolvable,
+)
+from headrace.model import Progress
+from tests.servers import BODY, OTHER, serving
+
+LOCAL = Guard((ip_network("127.0.0.0/8"),))
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving() as running:
+        yield running
+
+
+def get(server, path, folder, **wish):
+    return download.fetch(Wish(server.url + path, **wish), folder / "film", guard=LOCAL)
+
+
+@pytest.mark.parametrize("path", ["/good", "/unknown-length", "/redirect", "/named"])
+def test_a_whole_body_arrives(server, tmp_path, path):
+    """Plain, chunked without a length, redirected, and with a hostile name: the same bytes."""
+    done = get(server, path, tmp_path)
+    assert done.path.read_bytes() == BODY
+    assert done.digests.sha256 == hashlib.sha256(BODY).hexdigest()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film"]
+
+
+def test_a_name_from_outside_is_only_a_label(server, tmp_path):
+    """``../../../etc/passwd`` becomes the label ``passwd``, and never a path."""
+    assert get(server, "/named", tmp_path).name == "passwd"
+
+
+def test_a_broken_body_is_resumed_from_where_it_was(server, tmp_path):
+    """The second request asks for the missing half only, pinned to the first reply's ETag."""
+    done = get(server, "/breaks-once", tmp_path)
+    assert done.path.read_bytes() == BODY
+    first, second = server.seen["/breaks-once"]
+    assert "range" not in first
+    assert second["range"] == f"bytes={len(BODY) // 2}-"
+    assert second["if-range"] == '"one"'
+
+
+def test_a_source_that_changed_starts_again(server, tmp_path):
+    """Old and new bytes of the same size are never spliced (aria2, curl and wget do)."""
+    assert get(server, "/breaks-then-changes", tmp_path).path.read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("path", ["/wrong-range", "/ignores-ranges", "/breaks-once"])
+def test_a_server_that_is_wrong_about_ranges_does_no_harm(server, tmp_path, path):
+    """A 206 for another range and a 200 to a ranged request end in the right bytes."""
+    assert get(server, path, tmp_path).path.read_bytes() == BODY
+
+
+def test_without_a_validator_nothing_is_resumed(server, tmp_path):
+    """With neither ETag nor date there is nothing to pin a resume to."""
+    with pytest.raises(SourceTruncated):
+        get(server, "/breaks-without-validator", tmp_path)
+    assert get(server, "/breaks-without-validator", tmp_path).path.read_bytes() == BODY
+    assert all("range" not in seen for seen in server.seen["/breaks-without-validator"])
+
+
+def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
+    """What the journal claims is on disk, and the next attempt fetches only the rest."""
+    film = tmp_path / "film"
+    journal.part_path(film).write_bytes(BODY[:300_000] + b"not synced yet")
+    journal.save(film, journal.Journal(server.url + "/good", journal.Validator('"one"', None), len(BODY), 300_000))
+    done = get(server, "/good", tmp_path)
+    assert done.path.read_bytes() == BODY
+    assert done.resumed_bytes == 300_000
+    assert server.seen["/good"][-1]["range"] == "bytes=300000-"
+
+
+def test_a_journal_ahead_of_its_data_is_not_believed(server, tmp_path):
+    """A journal that claims more than there is on disk starts the download again."""
+    film = tmp_path / "film"
+    journal.part_path(film).write_bytes(BODY[:1000])
+    journal.save(film, journal.Journal(server.url + "/good", journal.Validator('"one"', None), len(BODY), 300_000))
+    assert get(server, "/good", tmp_path).path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "retryable"),
+    [
+        ("/missing", SourceNotFound, False),
+        ("/forbidden", SourceForbidden, False),
+        ("/teapot", SourceRefused, False),
+        ("/empty", SourceEmpty, False),
+        ("/encoded", SourceRefused, False),
+        ("/busy", SourceUnavailable, True),
+        ("/short", SourceTruncated, True),
+        ("/chunked-broken", SourceTruncated, True),
+        ("/loop", RedirectRefused, False),
+        ("/to-file", RedirectRefused, False),
+        ("/to-metadata", AddressForbidden, False),
+    ],
+)
+def test_a_bad_answer_is_a_clear_error(server, tmp_path, path, error, retryable):
+    """Each says what it is, whether a retry can help, and leaves no file under the final name."""
+    with pytest.raises(error) as caught:
+        get(server, path, tmp_path)
+    assert caught.value.retryable is retryable
+    assert not (tmp_path / "film").exists()
+
+
+def test_retry_after_is_kept(server, tmp_path):
+    """A 503 says when to come back."""
+    with pytest.raises(SourceUnavailable) as caught:
+        get(server, "/busy", tmp_path)
+    assert caught.value.evidence["retry_after_seconds"] == 7
+
+
+def test_a_wrong_checksum_keeps_nothing(server, tmp_path):
+    """Bytes that are not what was ordered are thrown away."""
+    with pytest.raises(ChecksumMismatch) as caught:
+        get(server, "/good", tmp_path, sha256="0" * 64)
+    assert hashlib.sha256(BODY).hexdigest() in caught.value.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_right_checksum_is_a_proof(server, tmp_path):
+    """The proof is recorded."""
+    assert "sha256:order" in get(server, "/good", tmp_path, sha256=hashlib.sha256(BODY).hexdigest()).proofs
+
+
+@pytest.mark.parametrize("path", ["/good", "/unknown-length"])
+def test_too_large_a_source_is_refused(server, tmp_path, path):
+    """By its announced length, or as soon as too much has come."""
+    with pytest.raises(SourceTooLarge):
+        get(server, path, tmp_path, max_bytes=1000)
+
+
+def test_a_full_disk_is_said_at_once(server, tmp_path, monkeypatch):
+    """Before a byte is written, with how much is missing."""
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("headrace.download.transfer.shutil.disk_usage", lambda _: usage)
+    with pytest.raises(DiskFull, match="bytes are missing"):
+        get(server, "/good", tmp_path)
+
+
+def test_a_stop_ends_a_download_soon(server, tmp_path):
+    """A stop is noticed while bytes trickle in."""
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        download.fetch(Wish(server.url + "/slow"), tmp_path / "film", guard=LOCAL, stop=stop)
+    assert time.monotonic() - started < 3
+
+
+def test_a_slow_loris_is_ended(server, tmp_path, monkeypatch):
+    """A source below the minimum speed for the whole window ends as a timeout."""
+    monkeypatch.setattr("headrace.download.transfer.SLOW_SECONDS", 0.5)
+    with pytest.raises(SourceTimeout):
+        get(server, "/slow", tmp_path)
+
+
+def test_progress_is_reported(server, tmp_path, monkeypatch):
+    """Fractions grow up to the whole."""
+    seen: list[Progress] = []
+    monkeypatch.setattr("headrace.download.transfer.REPORT_SECONDS", 0.0)
+    download.fetch(Wish(server.url + "/good"), tmp_path / "film", guard=LOCAL, on_progress=seen.append)
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+
+
+def test_a_host_that_does_not_exist_is_named(tmp_path):
+    """With a hint, and without a retry."""
+    with pytest.raises((SourceUnresolvable, SourceUnavailable), match=r"nowhere\.invalid"):
+        download.fetch(Wish("http://nowhere.invalid/x"), tmp_path / "film", guard=LOCAL)
+
+
+def test_nobody_listening_can_be_tried_again(tmp_path):
+    """A refused connection may be a restart."""
+    with pytest.raises(SourceUnavailable):
+        download.fetch(Wish("http://127.0.0.1:9/x"), tmp_path / "film", guard=LOCAL)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "0x7f.1", "2130706433", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
+)
+def test_loopback_is_refused_however_it_is_written(server, tmp_path, host):
+    """Orders may not read from this machine unless its network is allowed."""
+    with pytest.raises(AddressForbidden):
+        download.fetch(Wish(f"http://{host}:{server.server_port}/good"), tmp_path / "film", guard=Guard())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "100.64.0.1",
+        "::",
+        "::127.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a00:1",
+        "2002:7f00:1::",
+        "::ffff:10.0.0.1",
+        "fe80::1",
+        "fc00::1",
+        "ff02::1",
+    ],
+)
+def test_addresses_that_are_not_public(address):
+    """Also those that hide an IPv4 address inside (``is_global`` alone lets some pass)."""
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700:4700::1111", "64:ff9b::808:808"])
+def test_addresses_that_are_public(address):
+    """Ordinary ones, and NAT64 of ordinary ones."""
+    assert is_public(ip_address(address))
+
+
+def test_a_typed_private_address_is_the_users_own_business(server, tmp_path):
+    """``headrace fetch`` may read what its user typed."""
+    done = download.fetch(
+        Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True)
+    )
+    assert done.path.read_bytes() == BODY
+
+
+def test_private_headers_stay_with_their_origin(server, tmp_path):
+    """A redirect to another origin gets no credentials."""
+    with serving() as other:
+        server.feeds.clear()
+        target = other.url + "/good"
+        handler = type(server.RequestHandlerClass.__name__, (server.RequestHandlerClass,), {})
+        handler.at_away = lambda self: self._send(302, Location=target)  # type: ignore[attr-defined]
+        with serving() as first:
+            first.RequestHandlerClass = handler
+            wish = Wish(first.url + "/away", headers={"Authorization": "Bearer secret"})
+            download.fetch(wish, tmp_path / "film", guard=LOCAL)
+            assert first.seen["/away"][0]["authorization"] == "Bearer secret"
+        assert "authorization" not in other.seen["/good"][0]
