@@ -3,7 +3,7 @@
 The checker trusts no playlist: sizes, durations and byte ranges come from the media files'
 own indexes. A *finding* is an ``error`` where a player may fail or the specification says
 *must*, and a ``warning`` where it says *should*. Rules: RFC 8216, draft-pantos-hls-rfc8216bis-18,
-Apple's HLS Authoring Specification (revision of September 2025), ISO/IEC 23009-1:2022.
+Apple's HLS Authoring Specification as FIELD.md quotes it, ISO/IEC 23009-1:2022.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MAX_HEAD_BYTES = 4 * 1024 * 1024
 TIMEOUT_SECONDS = 30.0
 
 BANDWIDTH_TOLERANCE = Fraction(1, 10)
-"""Apple 9.11: the measured peak within 10 % of BANDWIDTH."""
+"""Apple: BANDWIDTH is the measured peak, within 10 %."""
 SEGMENT_SECONDS_TOLERANCE = Fraction(1, 2)
-"""Apple 8.x: no segment but the last differs from the others by more than half a second."""
+"""Apple: segments within half a second of each other, but for the last."""
 MAX_TARGET_SECONDS = 10
 MAX_FRAME_RATE = 60
-"""Apple 1.x: above it devices drop frames."""
+"""Apple: no more than 60 fps."""
 AUDIO_FRAME_SECONDS = Fraction(2048, 44_100)
 """Two AAC frames: one for the priming, one for the rounding up to a whole frame."""
 DEFAULT_FRAME_SECONDS = Fraction(1, 24)

@@ -32,7 +32,7 @@ PROBE_TIMEOUT_SECONDS = 120.0
 """ffprobe reads the first few seconds of streams; more than this is a stuck disk or a trap."""
 
 PROBE_LIMITS = Limits(memory_bytes=4 * 1024**3, cpu_seconds=120, file_bytes=0)
-"""Opening an 8K HEVC file takes 0.6 GB of addresses; ffprobe writes no file at all."""
+"""Several times what an 8K HEVC film takes; ffprobe writes no file at all."""
 
 MIN_PROBE_SCORE = 25
 """ffmpeg's AVPROBE_SCORE_RETRY: below it ffmpeg itself calls the container a guess."""

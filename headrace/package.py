@@ -5,7 +5,7 @@ written here from what the files' own indexes say, so every number in them was m
 
 1. One MP4 per rendition; segments are byte ranges (HLS) or its ``sidx`` (DASH on-demand profile).
 2. BANDWIDTH is the measured peak over the combinations that a player can choose, as RFC 8216
-   defines it, and AVERAGE-BANDWIDTH their average (Apple's HLS Authoring Specification, 9.x).
+   defines it, and AVERAGE-BANDWIDTH their average (Apple's HLS Authoring Specification, FIELD.md).
 3. File names are ours, ``[a-z0-9.-]``; outside text (titles) stands in quoted attributes only.
 4. The same tracks give the same bytes: no dates, no versions.
 """
@@ -41,7 +41,7 @@ MAX_HEAD_BYTES = 4 * 1024 * 1024
 """ftyp, moov and sidx: a day of 6 s segments has an index of 0.2 MB."""
 
 START_BANDWIDTH = 2_500_000
-"""The first variant is the best one below this: where Apple's players start (specification, 9.14)."""
+"""The first variant is the best one below this: players begin with the first, and a home line carries it."""
 
 DURATION_SLACK_SECONDS = Fraction(1, 10)
 """Between an encoded track and its packaged file: priming and one frame."""

@@ -137,16 +137,17 @@ class Stack:
     home: Path
     port_base: int
     environment: dict[str, str]
+    python: str = sys.executable
 
     def cli(
         self, *words: str | Path, timeout: float = UP_SECONDS, **options: object
     ) -> subprocess.CompletedProcess[str]:
         """Run ``headrace WORDS`` on this home to its end."""
-        command = [sys.executable, "-m", "headrace.cli", *map(str, words)]
+        command = [self.python, "-m", "headrace.cli", *map(str, words)]
         return subprocess.run(
             command,
             env=self.environment,
-            cwd=self.home.parent,
+            cwd="/",
             text=True,
             capture_output=True,
             timeout=timeout,

@@ -32,7 +32,7 @@ REPORT_FORMAT = 1
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="The folder.")
 @click.option("--recipe", "recipe_name", default="web", show_default=True, help="web, audio, or a recipe in YAML.")
-@click.option("--threads", type=click.IntRange(1, 64), default=None, help="Encoder threads; they decide the bytes.")
+@click.option("--threads", type=click.IntRange(1, 64), default=None, help="Threads that decode and scale.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
 def transcode(file: Path, output: Path, recipe_name: str, threads: int | None, *, as_json: bool) -> int:
     """Make streams of FILE: HLS and DASH, posters, subtitles and a report."""

@@ -78,7 +78,9 @@ def up_detached(options: Options, show: Show) -> None:
     ours, theirs = os.pipe()
     command = [sys.executable, "-m", "headrace.stack", str(layout.home), str(theirs), str(options.encodes)]
     command += [str(options.port_base)] if options.port_base is not None else []
-    environment = dict(os.environ) | {MARKER: layout.id}
+    # Unmarked, like an `up` in the foreground: the lock tells who supervises, and of two
+    # daemons that start at once the first must not take the second for a leftover.
+    environment = {key: value for key, value in os.environ.items() if key != MARKER}
     if (source := source_folder()) is not None:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source), environment.get("PYTHONPATH"))))
     with folders.writing(layout.logs), layout.log("supervisor").open("ab") as log:
@@ -209,6 +211,7 @@ def _prepare(layout: Layout, options: Options) -> tuple[parts.Part, ...]:
     settings = credentials.settings_for(secrets, ports)
     for folder in (layout.logs, layout.prefect):
         folders.private_folder(folder)
+    folders.empty_private_folder(layout.temporary)
     source = source_folder()
     dashboard = _script("dashboard", source)
     site = parts.Site(layout, ports, secrets, settings, dict(os.environ), source, dashboard, options.encodes)

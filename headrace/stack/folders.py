@@ -71,6 +71,14 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def empty_private_folder(path: Path) -> None:
+    """Make a private folder anew, without what it held."""
+    with writing(path):
+        if path.exists():
+            shutil.rmtree(path)
+    private_folder(path)
+
+
 def write_private(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace a file as a whole: readers see the old text or the new; if ``durable``, also after a power cut."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -68,7 +68,9 @@ class WorkerCheck:
         return any(datetime.fromisoformat(beat) >= datetime.fromtimestamp(since, UTC) for beat in beats)
 
 
-def request(port: int, method: str, path: str, *, auth: str = "", body: object = None) -> tuple[int, object]:
+def request(
+    port: int, method: str, path: str, *, auth: str = "", body: object = None, timeout_seconds: float = ANSWER_SECONDS
+) -> tuple[int, object]:
     """Ask a local server; return its status and JSON (or ``None``), or status 0 where it does not answer.
 
     ``http.client`` and not ``urllib``: it knows no proxies, which must not see loopback traffic.
@@ -76,7 +78,7 @@ def request(port: int, method: str, path: str, *, auth: str = "", body: object =
     headers = {"Content-Type": "application/json"}
     if auth:
         headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode("ascii")
-    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_seconds)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()

@@ -15,11 +15,20 @@ from headrace.settings import load
 
 
 def on_clean_start(database_url: str) -> None:
-    """Put right what the last run of this machine left; no process of the stack lives then.
+    """Give back the leases of the last run of this machine; no process of the stack lives then.
 
-    Runs after the migration and before any worker starts.
+    Runs after the migration and before any worker starts, so what was cut off is due at once.
     """
-    _ = database_url
+    from headrace.catalogue import leases
+    from headrace.catalogue.database import Database
+    from headrace.claim import machine_name
+
+    database = Database(database_url)
+    try:
+        with database.begin() as tx:
+            leases.release_machine(tx, machine_name())
+    finally:
+        database.close()
 
 
 def migrate() -> None:

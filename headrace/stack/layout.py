@@ -9,6 +9,7 @@
     HOME/postgres/       cluster and binaries; for root below /var/lib/headrace instead
     HOME/objects/        the buckets of rclone
     HOME/prefect/        PREFECT_HOME
+    HOME/stack.tmp/      temporary files, emptied at each start
 """
 
 from __future__ import annotations
@@ -120,6 +121,11 @@ class Layout:
     def cluster(self) -> Path:
         """``PGDATA``."""
         return self.postgres / "cluster"
+
+    @property
+    def temporary(self) -> Path:
+        """``TMPDIR`` of the parts, emptied at each start: Prefect shares /tmp/runner_storage between users."""
+        return self.home / "stack.tmp"
 
     def log(self, part: str) -> Path:
         """Return where a part's log is."""

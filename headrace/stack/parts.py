@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace.stack import objects, orchestrator, postgres, processes
@@ -83,6 +84,7 @@ def environment(site: Site) -> dict[str, str]:
     ours = {key: value for key, value in site.settings.items() if key not in STACK_ONLY_KEYS}
     result = inherited | orchestrator.client_environment(site.layout) | ours
     result |= {MARKER: site.layout.id, "HEADRACE_HOME": str(site.layout.home), "PYTHONUNBUFFERED": "1"}
+    result["TMPDIR"] = str(site.layout.temporary)
     for key in ("NO_PROXY", "no_proxy"):  # a proxy must not get what goes to loopback
         result[key] = ",".join(filter(None, (inherited.get(key), HOST, "localhost")))
     if site.source is not None:
@@ -93,13 +95,14 @@ def environment(site: Site) -> dict[str, str]:
 
 def plan(site: Site, cluster: postgres.Cluster) -> tuple[Part, ...]:
     """Return all parts, each after those that it needs."""
-    migrate, register = _jobs(site)
-    return (*_stores(site, cluster), migrate, *_servers(site), register, *_workers(site))
+    migrate, register, recover = _jobs(site)
+    return (*_stores(site, cluster), migrate, *_servers(site), register, recover, *_workers(site))
 
 
 def _stores(site: Site, cluster: postgres.Cluster) -> tuple[Part, ...]:
     layout, ports, secrets = site.layout, site.ports, site.credentials
     least = {MARKER: layout.id, "PATH": os.defpath, "HOME": str(layout.home), "LC_ALL": "C"}
+    least["TMPDIR"] = str(layout.temporary)
 
     def clear() -> None:
         processes.end_orphans_of(cluster.folder)
@@ -109,7 +112,7 @@ def _stores(site: Site, cluster: postgres.Cluster) -> tuple[Part, ...]:
         Part(
             name="postgres",
             argv=tuple(postgres.argv(cluster, ports.postgres)),
-            environment={key: value for key, value in least.items() if key != "HOME"},
+            environment={key: value for key, value in least.items() if key not in {"HOME", "TMPDIR"}},
             check=postgres.PostgresCheck(ports.postgres, secrets.postgres_password, layout.settings),
             url=f"postgresql://{HOST}:{ports.postgres}",
             port=ports.postgres,
@@ -130,12 +133,19 @@ def _stores(site: Site, cluster: postgres.Cluster) -> tuple[Part, ...]:
     )
 
 
-def _jobs(site: Site) -> tuple[Part, Part]:
+def _jobs(site: Site) -> tuple[Part, Part, Part]:
     ours = environment(site)
     run = (sys.executable, "-m", JOBS_MODULE)
     return (
         Part(name="migrate", argv=(*run, "migrate"), environment=ours, after=("postgres",)),
         Part(name="register", argv=(*run, "register"), environment=ours, after=("prefect",)),
+        # What was at work before this moment was ended with the last run of the stack.
+        Part(
+            name="recover",
+            argv=(sys.executable, "-m", "flows.recover", datetime.now(UTC).isoformat()),
+            environment=ours,
+            after=("register", "migrate", "s3"),
+        ),
     )
 
 

@@ -24,7 +24,8 @@ from headrace.stack.health import request
 from headrace.stack.orchestrator import CPU_POOL, IO_POOL, IO_QUEUES
 
 VARIABLE = "headrace_registered"
-DEPLOY_TIMEOUT_SECONDS = 120.0
+DEPLOY_TIMEOUT_SECONDS = 100.0
+CALL_TIMEOUT_SECONDS = 30.0
 _EXCEPTION = re.compile(r"[\w.]+(Error|Exception)\b: ")
 PAGE = 200
 PAGES = 50
@@ -82,7 +83,9 @@ class _Api:
         self._auth = auth
 
     def call(self, method: str, path: str, body: object = None, *, fine: tuple[int, ...] = ()) -> tuple[int, object]:
-        status, answer = request(self._port, method, self._root + path, auth=self._auth, body=body)
+        status, answer = request(
+            self._port, method, self._root + path, auth=self._auth, body=body, timeout_seconds=CALL_TIMEOUT_SECONDS
+        )
         if status not in _OK and status not in fine:
             raise StackError(f"Prefect answers {status or 'nothing'} to {method} {path}")
         return status, answer

@@ -12,14 +12,15 @@ a job none: then the start as a whole has failed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from headrace.errors import DiskFull, HeadraceError, StackError
 from headrace.stack import folders, processes
@@ -41,6 +42,9 @@ LOG_LIMIT_BYTES = 20 * 1024 * 1024
 """A log that grows beyond this moves to ``.1``, so a part takes 40 MiB at most."""
 LOG_CHECK_SECONDS = 30.0
 TAIL_BYTES = 4096
+TAIL_LINES = 5
+"""Where a program's reason is looked for: Prefect prints "An exception occurred." below it."""
+_EXCEPTION = re.compile(r"[\w.]+(Error|Exception)\b: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Supervisor:
         self._layout = layout
         self._lives = {part.name: _Life(part) for part in parts}
         self._changed = changed
-        self._stop = threading.Event()
+        self._stopping = False
         self._phase = Phase.STARTING
         self._begun = time.time()
         self._message = ""
@@ -118,8 +122,11 @@ class Supervisor:
         self._logs_checked = time.monotonic()
 
     def stop(self, *_: object) -> None:
-        """Tell ``run`` to stop everything and return; may be called from a signal handler."""
-        self._stop.set()
+        """Tell ``run`` to stop everything and return; a signal handler may call it.
+
+        Only a flag, since ``threading.Event`` can deadlock when a signal comes inside its ``wait``.
+        """
+        self._stopping = True
 
     def run(self) -> None:
         """Start all parts, keep them up until ``stop``, stop them.
@@ -127,14 +134,14 @@ class Supervisor:
         Raises ``StackError`` or ``DiskFull`` where the start fails; then nothing runs.
         """
         try:
-            while not self._stop.is_set():
+            while not self._stopping:
                 self._look()
                 if self._phase is Phase.STARTING and all(life.settled for life in self._lives.values()):
                     self._phase = Phase.READY
                 self._tell()
                 self._rotate_logs()
                 busy = any(life.state is PartState.STARTING for life in self._lives.values())
-                self._stop.wait(LOOK_SECONDS if busy or self._phase is Phase.STARTING else WATCH_SECONDS)
+                time.sleep(LOOK_SECONDS if busy or self._phase is Phase.STARTING else WATCH_SECONDS)
         except HeadraceError as error:
             self._message, self._hint = error.message, error.hint
             raise
@@ -159,36 +166,30 @@ class Supervisor:
         free = life.state is PartState.WAITING and all(self._lives[name].settled for name in life.part.after)
         if free or (life.state is PartState.RESTARTING and time.monotonic() >= life.due):
             self._start(life)
-        elif life.state is PartState.STARTING and life.child is not None and life.part.check is not None:
-            self._ask(life, life.part)
+        elif life.state is PartState.STARTING and life.child is not None:
+            self._ask(life, life.part, life.child)
 
     def _start(self, life: _Life) -> None:
         part = life.part
         part.before()
         life.started, life.begun = time.time(), time.monotonic()
         life.state = PartState.STARTING
-        with folders.writing(self._layout.log(part.name)), self._layout.log(part.name).open("ab") as log:
-            life.child = subprocess.Popen(  # noqa: S603 - an argv list, never a shell
-                part.argv,
-                env=dict(part.environment),
-                cwd=self._layout.prefect if part.account is None else "/",
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops them in order
-                user=part.account.uid if part.account else None,
-                group=part.account.gid if part.account else None,
-                extra_groups=[] if part.account else None,
-            )
+        with folders.writing(self._layout.log(part.name)):
+            log = self._layout.log(part.name).open("ab")
+        with log:
+            life.child = _spawn(part, log, self._layout.prefect)
         life.created = processes.created(life.child.pid)
 
-    def _ask(self, life: _Life, part: Part) -> None:
+    def _ask(self, life: _Life, part: Part, child: subprocess.Popen[bytes]) -> None:
         if part.check is not None and part.check.answers(life.started):
             part.then()
             life.state, life.was_up, life.message = PartState.UP, True, ""
         elif time.monotonic() - life.begun > START_SECONDS:
             life.message = f"it did not answer within {START_SECONDS:.0f} s"
-            processes.end(processes.descendants([life.child.pid] if life.child else []))
+            family = processes.descendants([child.pid])
+            child.kill()
+            child.wait()  # before psutil does, who would not tell us how it ended
+            processes.end(family)
 
     def _bury(self, life: _Life, child: subprocess.Popen[bytes]) -> None:
         """Take note of a death, and decide what follows."""
@@ -253,6 +254,24 @@ class Supervisor:
         self._tell()
 
 
+def _spawn(part: Part, log: IO[bytes], folder: Path) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 - an argv list, never a shell
+            part.argv,
+            env=dict(part.environment),
+            cwd=folder if part.account is None else "/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops them in order
+            user=part.account.uid if part.account else None,
+            group=part.account.gid if part.account else None,
+            extra_groups=[] if part.account else None,
+        )
+    except OSError as error:
+        raise StackError(f"{part.name} can't be started: {error}", hint="Install headrace again.") from error
+
+
 def levels(parts: Sequence[Part]) -> list[list[str]]:
     """Group parts by how many steps of need they are away from a part that needs nothing."""
     depth: dict[str, int] = {}
@@ -262,14 +281,15 @@ def levels(parts: Sequence[Part]) -> list[list[str]]:
 
 
 def tail(log: Path) -> str:
-    """Return the last line of a log that says something."""
+    """Return the line among a log's last that names an exception, else its last that says something."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - TAIL_BYTES))
             lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
     except OSError:
         return ""
-    return lines[-1] if lines else ""
+    named = [line for line in lines[-TAIL_LINES:] if _EXCEPTION.match(line)]
+    return (named or lines or [""])[-1]
 
 
 def rotate(log: Path, limit_bytes: int) -> None:
@@ -279,8 +299,8 @@ def rotate(log: Path, limit_bytes: int) -> None:
             with folders.writing(log):
                 shutil.copyfile(log, log.with_name(log.name + ".1"))
                 os.truncate(log, 0)
-    except (FileNotFoundError, DiskFull):
-        return
+    except (FileNotFoundError, StackError, DiskFull):
+        return  # it is tried again; a log is no reason to stop
 
 
 def _cause(returncode: int) -> str:

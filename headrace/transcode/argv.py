@@ -21,6 +21,17 @@ from headrace.transcode.ladder import Rung
 SAMPLE_RATES = (48_000, 44_100)
 """AAC rates that every player takes; anything that is not 44.1 kHz becomes 48."""
 
+ENCODER_THREADS = 1
+"""x264's threads for each rung; the rungs themselves run side by side, so a ladder fills the cores.
+
+With more, x264 under VBV is not repeatable: it decides on a row by how far the other frames'
+threads have come. Measured on 25 encodes of a 2 s film: 2 threads gave 7 different files of
+the same rung, 1 thread one.
+"""
+
+FINE_TIMESCALE = 10_000
+"""Ticks a second from which one tick lost in each segment stays below a GOP for days."""
+
 HD_SHORT_SIDE = 720
 """From here on an untagged film is taken for BT.709, below for BT.601, as players do."""
 
@@ -59,13 +70,13 @@ def encode_argv(
 ) -> list[str]:
     """Return the whole argv; outputs are ``NAME.mp4`` in the current folder.
 
-    ``threads`` decide x264's bytes, so they belong to the plan. ``rungs`` are largest first.
+    ``threads`` are the decoder's and the filters', which don't change the bytes. ``rungs`` are largest first.
     """
     given = ffmpeg.input(tools.address(source), **tools.guard(), threads=threads)
     outputs: list[Any] = []
     if rungs and recipe.video is not None:
         pictures = _pictures(given[str(media.video[0].index)], media.video[0], rungs)
-        outputs += [_video_output(p, r, recipe, threads) for p, r in zip(pictures, rungs, strict=True)]
+        outputs += [_video_output(p, r, recipe) for p, r in zip(pictures, rungs, strict=True)]
     outputs += [_audio_output(given[str(sound.stream.index)], sound, recipe) for sound in sounds]
     return [str(tools.ffmpeg()), *_global_options(threads), *ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))]
 
@@ -127,9 +138,9 @@ def _to_sdr(picture: Any, rung: Rung) -> Any:
     return picture.filter("format", "yuv420p")
 
 
-def _video_output(picture: Any, rung: Rung, recipe: Recipe, threads: int) -> Any:
+def _video_output(picture: Any, rung: Rung, recipe: Recipe) -> Any:
     assert recipe.video is not None  # noqa: S101 - encode_argv asked
-    timescale = rung.frame_rate.numerator * (1 if rung.frame_rate.denominator > 1 else 1000)
+    timescale = rung.frame_rate.numerator * (1 if rung.frame_rate.numerator >= FINE_TIMESCALE else 1000)
     options: dict[str, str | int | float] = {
         "c:v": "libx264",
         "preset": recipe.video.preset,
@@ -145,7 +156,7 @@ def _video_output(picture: Any, rung: Rung, recipe: Recipe, threads: int) -> Any
         "force_key_frames": f"expr:not(mod(n,{rung.gop_frames}))",
         "forced-idr": 1,  # a forced I frame alone is no place to start
         "x264-params": "open-gop=0:stitchable=1",  # closed GOPs; the same SPS and PPS for any chunk
-        "threads": threads,  # other counts give other bytes
+        "threads": ENCODER_THREADS,
         "fps_mode": "passthrough",  # the fps filter has made the rate; nothing else may touch it
         "video_track_timescale": timescale,  # exact ticks a frame: no rounding in EXTINF
     }

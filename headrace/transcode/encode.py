@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,12 @@ from headrace.transcode.ladder import Rung, plan_ladder
 STALL_SECONDS = 60.0
 """Without a later ``out_time`` for so long ffmpeg is stuck: the slowest 8K frame takes a second."""
 
-BASE_MEMORY_BYTES = 6 * 1024**3
+BASE_MEMORY_BYTES = 4 * 1024**3
+MEMORY_A_THREAD_BYTES = 256 * 1024**2
 BYTES_A_PIXEL = 160
-"""The address space of an encode: the base holds threads and x264 of every rung, and each
-pixel of the source about 100 frames of 1.5 bytes in the decoder's and the filters' queues.
-8K HEVC on two threads was measured at 4.1 GB."""
+"""The address space of an encode: a base, what each thread takes (stack, arena, its frame), and
+for each pixel of the source 100 frames of 1.5 bytes in queues. Measured (VmPeak): 8K HEVC to
+the web recipe 2.1 GB on 2 threads and 4.6 GB on 16; 1080p on 2 threads 2.0 GB."""
 
 MAX_OUTPUT_BYTES = 64 * 1024**3
 """One rung of 10 hours at 14 Mbit/s; larger is a loop in the source's timestamps."""
@@ -87,13 +89,13 @@ def encode(
     on_progress: OnProgress = lambda _: None,
     stop: Stop | None = None,
 ) -> Encoded:
-    """Encode a master into ``work``, a folder of this encode alone; ``threads`` ≥ 1 decide the bytes.
+    """Encode a master into ``work``, a folder of this encode alone; ``threads`` ≥ 1 decode and scale.
 
     Raises ``Undecodable``, ``NotMedia`` and ``ToolFailed`` (for good), ``DiskFull``,
     ``ToolInterrupted`` and ``ToolStalled`` (retry can help), and ``Cancelled``.
     """
     plan = plan_encode(source, media, recipe, threads=threads)
-    limits = _limits(media)
+    limits = _limits(media, threads)
     finished = process.run(
         plan.argv,
         cwd=work,
@@ -154,6 +156,8 @@ def failure(finished: Finished) -> HeadraceError:
     evidence: dict[str, Any] = {"argv": list(finished.argv), "stderr": finished.stderr, "returncode": code}
     if "No space left on device" in finished.stderr or code == _NO_SPACE:
         return DiskFull("no space is left for the encode", **evidence)
+    if code == -signal.SIGXFSZ:
+        return ToolFailed(f"the encode grew beyond {MAX_OUTPUT_BYTES >> 30} GiB and was stopped", **evidence)
     if code < 0 or code in _INTERRUPTED:
         return ToolInterrupted(f"ffmpeg was interrupted: {_INTERRUPTED.get(code, f'signal {-code}')}", **evidence)
     if code in _BAD_INPUT:
@@ -168,9 +172,12 @@ def _reason(stderr: str) -> str:
     return next(speaks, lines[-1] if lines else "no reason given")
 
 
-def _limits(media: MediaInfo) -> Limits:
+def _limits(media: MediaInfo, threads: int) -> Limits:
     pixels = max((stream.width * stream.height for stream in media.video), default=0)
-    return Limits(memory_bytes=BASE_MEMORY_BYTES + BYTES_A_PIXEL * pixels, file_bytes=MAX_OUTPUT_BYTES)
+    return Limits(
+        memory_bytes=BASE_MEMORY_BYTES + MEMORY_A_THREAD_BYTES * threads + BYTES_A_PIXEL * pixels,
+        file_bytes=MAX_OUTPUT_BYTES,
+    )
 
 
 def _collect(plan: Plan, work: Path, stop: Stop | None) -> tuple[list[EncodedTrack], dict[str, float], list[str]]:

@@ -4,7 +4,7 @@
    named by its short side, so portrait 720x1080 is a 720p.
 2. Nothing is scaled up, and every size is even (4:2:0 chroma).
 3. Every rung has the same rate and GOP; each stays within High@5.2 and 60 fps (Apple's
-   HLS Authoring Specification for Apple Devices, revision of September 2025, 1.3-1.15).
+   HLS Authoring Specification, FIELD.md).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ OWN_RUNG_STEP = 1.1
 """A source between two rungs gets one of its own if it is this much larger than the rung below."""
 
 PEAKS = (
-    # pixels a second, peak bits a second: the rows of Apple's specification (H.264, 30 fps),
-    # its averages rounded up by about 10-20 % since ours is the VBV's peak and CRF stays below.
+    # pixels a second, peak bits a second. Our own choice, of the order of Apple's example ladder
+    # for H.264; a little above its averages, since this is the VBV's peak and CRF stays below.
     (160 * 90 * 30, 120_000),
     (416 * 234 * 30, 400_000),
     (640 * 360 * 30, 900_000),
@@ -123,7 +123,7 @@ def peak_rate(video: VideoStream, width: int, height: int, rate: Fraction) -> in
     if video.bit_rate:
         source_width, source_height = video.display_size
         share = min(1.0, width * height / (source_width * source_height)) ** 0.75
-        # Half the area needs about 0.6 of the bits: the exponent that fits Apple's own rows.
+        # Half the area needs about 0.6 of the bits: small pictures have more detail a pixel.
         peak = min(peak, video.bit_rate * share * SOURCE_HEADROOM.get(video.codec, SOURCE_HEADROOM_DEFAULT))
     return max(MIN_PEAK, math.ceil(peak / 1000) * 1000)
 

@@ -1,0 +1,286 @@
+"""The whole way: a source goes in, and what plays comes out, or a clear reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import blake3
+import httpx
+import psutil
+import pytest
+
+from headrace.check_stream import check
+from tests.engine import films
+from tests.servers import BODY, serving
+
+SHORT_FILMS = (
+    "mb_sar_2x1.mp4",
+    "sample_portrait.mp4",
+    "bear-vp9-odd-dimensions.webm",
+    "mp_no_duration.webm",
+    "sample_ac3_aac.mp4",
+    "sample_with_srt.mkv",
+    "tc_h265_10bits.mp4",
+)
+BROKEN = {"st_broken.mp4": "undecodable", "decord_corrupted.mp4": "undecodable", "sample_missing_stsd.mp4": "undecodable"}
+
+
+def ingest(stack, *words, timeout=300, status=0):
+    """Run ``ingest --wait --json`` and return its items."""
+    done = stack.cli("ingest", "--wait", "--json", *words, timeout=timeout)
+    assert done.returncode == status, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory):
+    """A server with a film of our own, besides its bad manners."""
+    folder = tmp_path_factory.mktemp("web")
+    films.film(folder / "own.mp4", seconds=2)
+    with serving(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def published(stack, web):
+    """One film, published once for the tests that look at it."""
+    (item,) = ingest(stack, web.url + "/files/own.mp4")
+    assert item["state"] == "published"
+    return item
+
+
+def test_a_film_goes_all_the_way(stack, web, published):
+    """The item says what it is, the streams are right, and the same bytes come back from the archive."""
+    body = (web.folder / "own.mp4").read_bytes()
+    assert published["sha256"] == hashlib.sha256(body).hexdigest()
+    assert published["blake3"] == published["asset_id"] == blake3.blake3(body).hexdigest()
+    assert (published["size_bytes"], published["media_type"]) == (len(body), "video/mp4")
+    assert (published["error"], published["duplicate"], published["warnings"]) == (None, False, [])
+    assert [finding for finding in check(published["playback"]["hls"]) if finding.severity == "error"] == []
+    copy = stack.home / "copy.mp4"
+    assert stack.cli("get", published["asset_id"][:10], "-o", copy).returncode == 0
+    assert copy.read_bytes() == body
+
+
+def test_known_content_ends_at_once(stack, web, published):
+    """The second time nothing is encoded: the same asset, marked as a duplicate, in a few seconds."""
+    started = time.monotonic()
+    (item,) = ingest(stack, web.url + "/files/own.mp4?again")
+    assert (item["asset_id"], item["duplicate"]) == (published["asset_id"], True)
+    assert time.monotonic() - started < 15
+
+
+def test_a_local_file_is_uploaded(stack, web, published):
+    """A path is streamed to the gateway, and is the same asset."""
+    (item,) = ingest(stack, web.folder / "own.mp4")
+    assert item["source"].startswith("upload:")
+    assert item["asset_id"] == published["asset_id"]
+
+
+def test_another_recipe_of_a_known_asset_needs_no_download(stack, published):
+    """``asset:ID`` with the recipe audio makes a publication of sound only, from the vault."""
+    (item,) = ingest(stack, f"asset:{published['asset_id']}", "--recipe", "audio")
+    assert item["state"] == "published"
+    master = httpx.get(item["playback"]["hls"]).text
+    assert "RESOLUTION" not in master
+    assert "mp4a.40.2" in master
+
+
+def test_what_is_only_kept_is_stored(stack, web):
+    """Under ``archive`` a text is kept, compressed, and comes back; nothing plays."""
+    (item,) = ingest(stack, web.url + "/text", "--recipe", "archive")
+    assert (item["state"], item["playback"], item["error"]) == ("stored", None, None)
+    shown = json.loads(stack.cli("show", item["asset_id"], "--json").stdout)
+    assert shown["master"]["kind"] == "zstd"
+    assert shown["master"]["stored_bytes"] < shown["size_bytes"]
+    copy = stack.home / "copy.txt"
+    assert stack.cli("get", item["asset_id"], "-o", copy).returncode == 0
+    assert hashlib.sha256(copy.read_bytes()).hexdigest() == item["sha256"]
+
+
+def test_every_bad_source_says_what_is_wrong(stack, web):
+    """Each ends as its item's error with something to do next; together they are one failed order."""
+    expected = {
+        "/missing": "source_not_found",
+        "/forbidden": "source_forbidden",
+        "/empty": "source_empty",
+        "/to-metadata": "address_forbidden",
+        "/text": "not_media",
+        "/named": "not_media",
+        "/unknown-length": "not_media",
+    }
+    sources = [web.url + path for path in expected]
+    found = ingest(stack, *sources, "http://nowhere.invalid/film.mp4", status=1)
+    assert {item["source"].removeprefix(web.url): item["error"]["code"] for item in found} == {
+        **expected,
+        "http://nowhere.invalid/film.mp4": "source_unresolvable",
+    }
+    assert all(item["error"]["message"] and item["error"]["hint"] for item in found)
+    assert all(item["state"] == "failed" for item in found)
+
+
+def test_a_wrong_checksum_fails_the_item(stack, web):
+    """And says what the checksum is."""
+    (item,) = ingest(stack, web.url + "/good", "--sha256", "0" * 64, status=1)
+    assert item["error"]["code"] == "checksum_mismatch"
+    assert hashlib.sha256(BODY).hexdigest() in item["error"]["message"]
+
+
+def test_ten_sources_with_three_bad_ones(stack, web, tmp_path):
+    """Seven are published, three say why, and the exit status is 3."""
+    for number in range(7):
+        films.film(web.folder / f"ten-{number}.mp4", seconds=1, size="160x90", more=f"-metadata title={number}")
+    listed = tmp_path / "sources.txt"
+    good = [f"{web.url}/files/ten-{number}.mp4" for number in range(7)]
+    bad = [web.url + path for path in ("/missing", "/empty", "/text")]
+    listed.write_text("# ten\n" + "\n".join(good[:4] + bad + good[4:]) + "\n")
+    found = ingest(stack, "--from-file", listed, status=3)
+    assert [item["source"] for item in found] == good[:4] + bad + good[4:]
+    assert [item["state"] for item in found] == ["published"] * 4 + ["failed"] * 3 + ["published"] * 3
+
+
+def test_short_films_of_every_kind(stack):
+    """Aspect ratios, rotation, odd sizes, no duration, sound only, subtitles, 10 bit: all play; broken ones say why."""
+    folder = films.shared("INDEX.md").parent
+    with serving(folder) as server:
+        found = ingest(stack, *(f"{server.url}/files/{name}" for name in (*SHORT_FILMS, *BROKEN)), status=3)
+    by_name = {item["source"].rsplit("/", 1)[1]: item for item in found}
+    assert {name: by_name[name]["state"] for name in SHORT_FILMS} == dict.fromkeys(SHORT_FILMS, "published")
+    assert {name: by_name[name]["error"]["code"] for name in BROKEN} == BROKEN
+
+
+def test_cancelling_ends_the_work_within_five_seconds(stack, web):
+    """The encoder is gone, the item is cancelled, and scratch is empty again."""
+    films.film(web.folder / "long.mp4", seconds=120, size="1280x720", more="-preset ultrafast")
+    order_id = stack.cli("ingest", web.url + "/files/long.mp4").stdout.strip()
+    wait_until(lambda: encoders(stack), 60)
+    assert stack.cli("cancel", order_id).returncode == 0
+    wait_until(lambda: not encoders(stack), 5)
+    with stack.api() as api:
+        (item,) = api.get(f"/v1/orders/{order_id}").json()["item_list"]
+    assert item["state"] == "cancelled"
+    wait_until(lambda: not list((stack.home / "scratch" / "publications").glob("*")), 10)
+
+
+def encoders(stack):
+    """Return the encoders that work for a stack."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or [""]
+        if "ffmpeg" in words[0] and any(str(stack.home) in word for word in words):
+            found.append(process.pid)
+    return found
+
+
+def test_a_feed_brings_what_is_new(stack, web):
+    """The first look takes in what is there, the next only what was added, and an unchanged feed costs a 304."""
+    films.film(web.folder / "episode-1.mp4", seconds=1, size="160x90", more="-metadata title=e1")
+    films.film(web.folder / "episode-2.mp4", seconds=1, size="160x90", more="-metadata title=e2")
+    episode = '<item><title>E{0}</title><guid>e{0}</guid><enclosure url="/files/episode-{0}.mp4"/></item>'
+
+    def show(*numbers):
+        body = "<rss><channel>" + "".join(episode.format(n) for n in numbers) + "</channel></rss>"
+        web.feeds["/feed"] = ("application/rss+xml", body.encode(), f'"{len(numbers)}"')
+
+    def brought():
+        with stack.api() as api:
+            return sorted(i["source"][-13:] for i in api.get("/v1/items").json() if "episode-" in i["source"])
+
+    show(1)
+    added = stack.cli("watch", "add", web.url + "/feed", "--every", "1m", "--recipe", "archive")
+    assert added.returncode == 0, added.stderr
+    look(stack)
+    wait_until(lambda: brought() == ["episode-1.mp4"], 60)
+    show(2, 1)
+    make_due(stack)
+    look(stack)
+    wait_until(lambda: brought() == ["episode-1.mp4", "episode-2.mp4"], 60)
+    make_due(stack)
+    look(stack)
+    wait_until(lambda: web.seen["/feed"][-1].get("if-none-match") == '"2"', 60)
+    assert brought() == ["episode-1.mp4", "episode-2.mp4"]
+    assert stack.cli("watch", "remove", web.url + "/feed").returncode == 0
+    assert stack.cli("watch", "list", "--json").stdout == ""
+
+
+def look(stack):
+    """Start the deployment ``watch-feed``, as its schedule does."""
+    start_run(stack, "watch-feed/watch-feed", {})
+
+
+def make_due(stack):
+    """Let every feed's time have come."""
+    import psycopg2
+
+    url = stack.settings["HEADRACE_DATABASE_URL"].replace("+psycopg2", "")
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE feeds SET next_check_at = now()")
+
+
+def start_run(stack, deployment, parameters):
+    """Start a run through Prefect's own REST API; return its id."""
+    user, _, password = stack.settings["PREFECT_API_AUTH_STRING"].partition(":")
+    with httpx.Client(base_url=stack.settings["PREFECT_API_URL"] + "/", auth=(user, password)) as prefect:
+        flow, _, name = deployment.partition("/")
+        found = prefect.get(f"deployments/name/{flow}/{name}").raise_for_status().json()
+        made = prefect.post(f"deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
+        return made.raise_for_status().json()["id"]
+
+
+def test_an_order_from_prefects_own_api(stack, web, published):
+    """A run of ``ingest-order`` with sources places the order itself."""
+    source = web.url + "/files/own.mp4?rest"
+    start_run(stack, "ingest-order/ingest-order", {"sources": [source], "key": "rest-1"})
+
+    def ended():
+        with stack.api() as api:
+            return [i for i in api.get("/v1/items").json() if i["source"].endswith("?rest") and i["state"] == "published"]
+
+    wait_until(ended, 90)
+
+
+def test_the_schedules_run_by_themselves(stack):
+    """``reconcile`` is started by Prefect's scheduler, not by us."""
+    user, _, password = stack.settings["PREFECT_API_AUTH_STRING"].partition(":")
+
+    def completed():
+        with httpx.Client(base_url=stack.settings["PREFECT_API_URL"] + "/", auth=(user, password)) as prefect:
+            runs = prefect.post(
+                "flow_runs/filter",
+                json={
+                    "flows": {"name": {"any_": ["reconcile"]}},
+                    "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+                    "limit": 5,
+                },
+            )
+            return [run for run in runs.raise_for_status().json() if run["auto_scheduled"]]
+
+    wait_until(completed, 150)
+
+
+def wait_until(condition, seconds):
+    """Wait for a condition, and fail when it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_every_shared_film(stack):
+    """Every good film and every audio file is published and passes the stream check; every broken one says why."""
+    folder = films.shared("INDEX.md").parent
+    names = sorted(path.name for path in Path(folder).iterdir() if path.name != "INDEX.md")
+    with serving(folder) as server:
+        found = ingest(stack, *(f"{server.url}/files/{name}" for name in names), status=3, timeout=1100)
+    states = {item["source"].rsplit("/", 1)[1]: item for item in found}
+    assert {name for name, item in states.items() if item["state"] == "failed"} == set(BROKEN)
+    for name, item in states.items():
+        if name not in BROKEN:
+            assert item["state"] == "published", (name, item)
+            errors = [f for f in check(item["playback"]["hls"]) if f.severity == "error"]
+            assert errors == [], name
