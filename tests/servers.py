@@ -84,9 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(wanted.removeprefix("bytes=").split("-")[0])
             if start >= len(body):
                 return self._send(416, Content_Range=f"bytes */{len(body)}")
-            return self._send(
-                206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}", **fields
-            )
+            return self._send(206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}", **fields)
         return self._send(200, body, Accept_Ranges="bytes", **fields)
 
     def _file(self, name: str) -> None:
@@ -163,9 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
     def at_wrong_range(self) -> None:
         """A 206 for another range than was asked for, the first time."""
         if "Range" in self.headers and len(self.server.seen["/wrong-range"]) == 2:
-            return self._send(
-                206, BODY[10:], Content_Range=f"bytes 10-{len(BODY) - 1}/{len(BODY)}", ETag=ETAG
-            )
+            return self._send(206, BODY[10:], Content_Range=f"bytes 10-{len(BODY) - 1}/{len(BODY)}", ETag=ETAG)
         return self._ranged(BODY) if len(self.server.seen["/wrong-range"]) > 2 else self.at_breaks_once()
 
     def at_ignores_ranges(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import ipaddress
 import os
 import threading
 from collections.abc import Iterator
@@ -56,12 +55,12 @@ def demo(port_base: int | None, home: Path | None) -> int:
 
 def _start(home: Path, port_base: int | None) -> None:
     from headrace.cli.stack import bring_up
+    from headrace.stack.control import Options
 
     # The demo's own server is on this machine; orders may read from it because this start says so.
-    allowed = os.environ.get("HEADRACE_ALLOWED_NETWORKS", "")
-    if not any(ipaddress.ip_address("127.0.0.1") in ipaddress.ip_network(n) for n in allowed.split(",") if ":" not in n and n):
-        os.environ["HEADRACE_ALLOWED_NETWORKS"] = ",".join(filter(None, (allowed, LOOPBACK)))
-    bring_up(home, port_base)
+    allowed = [part for part in os.environ.get("HEADRACE_ALLOWED_NETWORKS", "").split(",") if part.strip()]
+    os.environ["HEADRACE_ALLOWED_NETWORKS"] = ",".join([*allowed, LOOPBACK])
+    bring_up(Options(home, port_base))
 
 
 def _film(folder: Path) -> Path:
@@ -75,21 +74,15 @@ def _film(folder: Path) -> Path:
     click.echo(f"Making a film of {SECONDS} s with ffmpeg", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     fresh = film.with_suffix(".new.mp4")
-    done = process.run(
-        # fmt: off
-        [
-            tools.ffmpeg(), "-nostdin", "-hide_banner", "-loglevel", "error", "-y",
-            "-f", "lavfi", "-i", f"testsrc2=size=1280x720:rate=30:duration={SECONDS}",
-            "-f", "lavfi", "-i", f"sine=frequency=330:beep_factor=4:sample_rate=48000:duration={SECONDS}",
-            "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p",
-            "-c:a", "aac", "-b:a", "128k",
-            # The same bytes each time and everywhere, so that a second demo finds the film known.
-            "-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact",
-            "-movflags", "+faststart", fresh,
-        ],
-        # fmt: on
-        timeout_seconds=300,
-    )
+    picture = f"testsrc2=size=1280x720:rate=30:duration={SECONDS}"
+    sound = f"sine=frequency=330:beep_factor=4:sample_rate=48000:duration={SECONDS}"
+    inputs = ["-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", sound]
+    codecs = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    # The same bytes each time and everywhere, so that a second demo finds the film known.
+    same = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"]
+    quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
+    argv = [tools.ffmpeg(), *quiet, *inputs, *codecs, *same, "-movflags", "+faststart", fresh]
+    done = process.run(argv, timeout_seconds=300)
     if done.returncode != 0:
         raise ToolFailed("ffmpeg could not make the demo's film", stderr=done.stderr)
     fresh.replace(film)

@@ -14,6 +14,7 @@ import click
 from headrace.cli import home_option
 
 if TYPE_CHECKING:
+    from headrace.stack.control import Options
     from headrace.stack.record import PartRecord, Record
 
 FOLLOW_SECONDS = 0.2
@@ -22,28 +23,35 @@ FOLLOW_SECONDS = 0.2
 
 @click.command()
 @click.option("--port-base", type=click.IntRange(1, 65531), help="First of five ports.  [default: the last, or 8700]")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Encodes at once.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Encodes at once.")
 @click.option("--detach", is_flag=True, help="Return when it is ready, and leave it running.")
 @home_option
 def up(port_base: int | None, workers: int, detach: bool, home: Path | None) -> None:
     """Start the whole system on this machine: database, object store, Prefect, workers, gateway, dashboard.
 
     Prints where each part is, and "ready" last; then stays until Ctrl-C. One encode uses all
-    cores, so more --workers help only where many films are short or small.
+    cores; with two --workers the next one starts up while the last one ends. An 8K film takes
+    some GB of memory: with little of it, --workers 1.
     """
     from headrace.settings import default_home
     from headrace.stack import control
 
     options = control.Options(home or default_home(), port_base, workers)
-    progress = _Progress()
     if detach:
-        control.up_detached(options, progress.show)
+        bring_up(options)
         click.echo("ready")
         return
-    supervised = control.up(options, progress.show, once=lambda: click.echo("ready"))
+    supervised = control.up(options, _Progress().show, once=lambda: click.echo("ready"))
     if not supervised:
         click.echo("It runs already; `headrace down` stops it.", err=True)
         click.echo("ready")
+
+
+def bring_up(options: Options) -> None:
+    """Start the stack in the background, showing each part as it comes up; return when it is ready."""
+    from headrace.stack import control
+
+    control.up_detached(options, _Progress().show)
 
 
 @click.command()

@@ -10,7 +10,7 @@
 5. Each hop's address is checked by ``guard``.
 """
 
-from headrace.download.transfer import Wish, fetch
 from headrace.download.guard import Guard
+from headrace.download.transfer import Wish, fetch
 
 __all__ = ["Guard", "Wish", "fetch"]

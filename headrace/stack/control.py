@@ -41,7 +41,7 @@ class Options:
 
     home: Path
     port_base: int | None = None
-    encodes: int = 1
+    encodes: int = 2
 
 
 def layout_of(home: Path) -> Layout:

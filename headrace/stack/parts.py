@@ -74,7 +74,7 @@ class Site:
     """The clone, to be put on PYTHONPATH; ``None`` when everything is installed."""
     dashboard: Path | None
     """Streamlit's script, or ``None`` where there is none."""
-    encodes: int = 1
+    encodes: int = 2
     """How many encodes go on at once; each uses all cores, so more than one rarely helps."""
 
 

@@ -104,8 +104,8 @@ def test_a_large_file_goes_in_parts_and_is_aborted_whole(s3_server, tmp_path, mo
     assert b"".join(bucket.stream("large")) == path.read_bytes()
     assert seen[-1].fraction == 1.0
     stop = threading.Event()
+    stop.set()
     with pytest.raises(Cancelled):
-        stop.set()
         bucket.put_file("stopped", path, content_type="video/mp4", stop=stop)
     assert bucket.stat("stopped") is None
     assert bucket._control.list_multipart_uploads(Bucket=bucket.name).get("Uploads", []) == []
@@ -131,7 +131,7 @@ def test_a_presigned_url_needs_no_keys(s3_server):
 
 
 def test_the_profile_is_found_by_trying(s3_server):
-    """rclone 1.75 answers ranges with 200: players must not be sent there (DESIGN.md)."""
+    """The embedded rclone 1.75 answers ranges with 200: players must not be sent there (DESIGN.md)."""
     bucket = S3Bucket(endpoint(s3_server), "headrace-streams")
     profile = bucket.profile()
     assert not profile.ranges

@@ -25,7 +25,7 @@ SHORT_FILMS = (
     "sample_with_srt.mkv",
     "tc_h265_10bits.mp4",
 )
-BROKEN = {"st_broken.mp4": "undecodable", "decord_corrupted.mp4": "undecodable", "sample_missing_stsd.mp4": "undecodable"}
+BROKEN = dict.fromkeys(("st_broken.mp4", "decord_corrupted.mp4", "sample_missing_stsd.mp4"), "undecodable")
 
 
 def ingest(stack, *words, timeout=300, status=0):
@@ -237,7 +237,8 @@ def test_an_order_from_prefects_own_api(stack, web, published):
 
     def ended():
         with stack.api() as api:
-            return [i for i in api.get("/v1/items").json() if i["source"].endswith("?rest") and i["state"] == "published"]
+            found = [item for item in api.get("/v1/items").json() if item["source"].endswith("?rest")]
+        return [item for item in found if item["state"] == "published"]
 
     wait_until(ended, 90)
 

@@ -244,9 +244,7 @@ def test_addresses_that_are_public(address):
 
 def test_a_typed_private_address_is_the_users_own_business(server, tmp_path):
     """``headrace fetch`` may read what its user typed."""
-    done = download.fetch(
-        Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True)
-    )
+    done = download.fetch(Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True))
     assert done.path.read_bytes() == BODY
 
 

@@ -8,7 +8,13 @@ from headrace import publish
 from headrace.errors import InvalidRequest, ObjectDamaged, StoreUnavailable
 from headrace.stores.memory import memory_bucket
 
-FILES = {"720p.mp4": b"v" * 1000, "audio-1.mp4": b"a", "720p.m3u8": b"#EXTM3U", "master.m3u8": b"#EXTM3U", "manifest.mpd": b"<MPD/>"}
+FILES = {
+    "720p.mp4": b"v" * 1000,
+    "audio-1.mp4": b"a",
+    "720p.m3u8": b"#EXTM3U",
+    "master.m3u8": b"#EXTM3U",
+    "manifest.mpd": b"<MPD/>",
+}
 TOP = ("master.m3u8", "manifest.mpd")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import PurePath
 
 import pytest
@@ -86,7 +87,7 @@ def test_secrets_are_not_in_errors():
 
 @given(st.text(max_size=400))
 def test_a_safe_name_is_one_harmless_part(text):
-    """Whatever comes in: one path part, printable, not hidden, not empty, not too long; a second pass changes nothing."""
+    """Whatever comes in: one path part, printable, not hidden, not empty; again, it is the same."""
     name = safe_name(text)
     assert name
     assert len(name) <= 200
@@ -99,10 +100,8 @@ def test_a_safe_name_is_one_harmless_part(text):
 @given(st.text(max_size=100))
 def test_any_text_is_parsed_or_refused(text):
     """No text makes anything but a source or an ``InvalidSource``."""
-    try:
+    with contextlib.suppress(InvalidSource):
         assert parse(text).locator
-    except InvalidSource as error:
-        assert error.message
 
 
 def test_titles_read_well():

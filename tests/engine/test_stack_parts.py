@@ -76,7 +76,7 @@ def test_a_part_shows_nothing_of_its_environment() -> None:
 def test_every_part_listens_on_loopback_only() -> None:
     """The stack has no TLS and, in part, no authentication."""
     words = [word for part in planned(site()).values() for word in part.argv]
-    assert not [word for word in words if "0.0.0.0" in word or "::" in word]  # noqa: S104 - it is searched for
+    assert not [word for word in words if "0.0.0.0" in word or "::" in word]
 
 
 def test_parts_inherit_the_operators_settings_but_not_another_prefect() -> None:
