@@ -136,7 +136,12 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
     """Return the media files under a prefix of a bucket; a changed object is a new entry."""
     found = sorted(bucket.list(prefix), key=lambda one: one.key)
     return [
-        FeedEntry(f"{one.key}#{one.etag or one.size_bytes}", f"s3://{name}/{one.key}", _last(one.key), one.size_bytes)
+        FeedEntry(
+            f"{one.key}#{one.etag or (one.size_bytes, one.modified)}",
+            f"s3://{name}/{one.key}",
+            _last(one.key),
+            one.size_bytes,
+        )
         for one in found
         if is_media_name(one.key) and one.size_bytes > 0
     ][:MAX_ENTRIES]

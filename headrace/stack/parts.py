@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace.stack import objects, orchestrator, postgres, processes
@@ -139,10 +138,9 @@ def _jobs(site: Site) -> tuple[Part, Part, Part]:
     return (
         Part(name="migrate", argv=(*run, "migrate"), environment=ours, after=("postgres",)),
         Part(name="register", argv=(*run, "register"), environment=ours, after=("prefect",)),
-        # What was at work before this moment was ended with the last run of the stack.
         Part(
             name="recover",
-            argv=(sys.executable, "-m", "flows.recover", datetime.now(UTC).isoformat()),
+            argv=(sys.executable, "-m", "flows.recover"),
             environment=ours,
             after=("register", "migrate", "s3"),
         ),

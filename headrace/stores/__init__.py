@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +34,7 @@ class ObjectStat:
     key: str
     size_bytes: int
     etag: str | None
+    modified: datetime | None = None
 
 
 class ObjectStore(Protocol):

@@ -65,7 +65,7 @@ class ObstoreBucket:
                 found = obstore.head(self._backend, key)
         except ObjectMissing:
             return None
-        return ObjectStat(key, found["size"], found.get("e_tag"))
+        return _stat(key, found)
 
     def read_range(self, key: str, start: int, length: int) -> bytes:
         """Return a range's bytes."""
@@ -94,7 +94,7 @@ class ObstoreBucket:
         with self._translated(prefix):
             for page in obstore.list(self._backend, prefix=prefix):
                 for found in page:
-                    yield ObjectStat(found["path"], found["size"], found.get("e_tag"))
+                    yield _stat(found["path"], found)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects, a thousand at a time."""
@@ -127,6 +127,10 @@ class ObstoreBucket:
             raise StoreRefused(f"the object store can't do this to {self.name}/{key}", key=key) from error
         except (BaseError, OSError) as error:
             raise _unavailable(self.name, key, error) from error
+
+
+def _stat(key: str, found: Any) -> ObjectStat:
+    return ObjectStat(key, found["size"], found.get("e_tag") or None, found.get("last_modified"))
 
 
 def _unavailable(name: str, key: str, error: Exception) -> HeadraceError:
