@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.door import gateway, problems_shown
 from dashboard.places import link_asset
-from dashboard.words import COLOURS, FINAL, LOST, ago, done, duration, plain, progress_words, reason, size
+from dashboard.words import COLOURS, FINAL, LOST, ago, counted, done, duration, plain, progress_words, reason, size
 
 MOST_ROWS = 12
 """Rows of one order; the rest is counted."""
@@ -48,17 +48,17 @@ def _button(label: str, key: str, act: Callable[[], str]) -> None:
 
 def _cancel(order_id: str) -> str:
     count = gateway().post(f"/v1/orders/{order_id}/cancel")["cancelled"]
-    return f"{count} item(s) cancelled. What is at work stops within seconds."
+    return f"{counted(count, 'item')} cancelled. What is at work stops within seconds."
 
 
 def _retry(order_id: str) -> str:
     count = gateway().post(f"/v1/orders/{order_id}/retry")["queued"]
-    return f"{count} item(s) queued again."
+    return f"{counted(count, 'item')} queued again."
 
 
 def show_item(item: dict[str, Any]) -> None:
     """Draw one item: a bar while it is at work, else how it ended."""
-    with st.container(gap="xsmall"):
+    with st.container(gap="xsmall", key=f"item-{item['item_id']}"):
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.badge(item["state"], color=COLOURS.get(item["state"], "blue"))  # type: ignore[arg-type]
             title = plain(item["title"] or item["source"], 70)
@@ -69,6 +69,9 @@ def show_item(item: dict[str, Any]) -> None:
         st.caption(_source_words(item))
         if item["error"]:
             st.markdown(f":red[{reason(item['error'])}]")
+        elif item["state"] == "queued":
+            if item["attempts"]:
+                st.caption(f"Tried {counted(item['attempts'], 'time')}; comes again {ago(item['not_before'])}")
         elif item["state"] not in FINAL:
             st.progress(done(item), text=progress_words(item))
         for warning in item["warnings"]:

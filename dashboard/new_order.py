@@ -9,13 +9,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import streamlit as st
+import yaml
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from dashboard.door import problems_shown
+from dashboard.door import gateway, problems_shown, show_problem
+from dashboard.item_list import show_order
+from dashboard.places import link
+from dashboard.words import FINAL, counted, plain
+from headrace import recipe as recipes
+from headrace.errors import HeadraceError, InvalidRecipe, InvalidRequest
 
 RECIPES = {
     "web": "Streams for every browser: H.264 up to 1080p with AAC, as HLS and DASH",
@@ -34,17 +44,20 @@ REFRESH_SECONDS = 1.0
 def show() -> None:
     """Draw the page."""
     st.title("New order")
-    state = st.session_state
-    state.setdefault("form", {"number": 0, "secret": uuid4().hex, "uploads": {}})
-    order = state.get("placed")
-    if order is not None:
-        _placed(order["order_id"])
+    form = st.session_state.setdefault("form", _new_form(0))
+    placed = st.session_state.get("placed")
+    if placed and not form["working"]:
+        _placed(placed)
         st.subheader("Another order")
-    _form(state["form"])
+    _form(form)
+
+
+def _new_form(number: int) -> dict[str, Any]:
+    return {"number": number, "secret": uuid4().hex, "uploads": {}, "working": False, "problem": None}
 
 
 def _form(form: dict[str, Any]) -> None:
-    number, working = form["number"], form.get("working", False)
+    number, working = form["number"], form["working"]
     left, right = st.columns([3, 2], gap="large")
     with left:
         text = st.text_area(
@@ -60,9 +73,8 @@ def _form(form: dict[str, Any]) -> None:
             key=f"files-{number}",
             max_upload_size=MOST_MIB,
             disabled=working,
-            help="Larger files: `headrace ingest PATH` streams them without a limit of memory.",
         )
-        st.caption(f"At most {MOST_MIB} MiB a file here; for larger ones use `headrace ingest PATH`.")
+        st.caption(f"At most {MOST_MIB} MB a file here. `headrace ingest PATH` streams larger ones.")
     with right:
         recipe = _choose_recipe(number, disabled=working)
         collection = st.text_input("Collection (optional)", key=f"collection-{number}", disabled=working)
@@ -72,20 +84,24 @@ def _form(form: dict[str, Any]) -> None:
             disabled=working,
             help="For a single source: what arrives must have exactly this digest.",
         )
-    st.button("Place order", type="primary", key=f"place-{number}", disabled=working, on_click=_start, args=(form,))
-    if working:
-        _work(form, _sources(text), files, recipe, collection.strip(), sha256.strip())
-    elif form.get("problem"):
-        st.error(form["problem"])
+    with left:
+        st.button("Place order", type="primary", key=f"place-{number}", disabled=working, on_click=_start, args=(form,))
+        if working:
+            _work(form, _lines(text), files, recipe, collection.strip(), sha256.strip())
+        elif form["problem"]:
+            show_problem(form["problem"])
 
 
 def _choose_recipe(number: int, *, disabled: bool) -> str:
-    name = st.radio(
-        "Recipe", list(RECIPES), key=f"recipe-{number}", captions=list(RECIPES.values()), disabled=disabled
-    )
+    name = st.radio("Recipe", list(RECIPES), key=f"recipe-{number}", captions=list(RECIPES.values()), disabled=disabled)
     if name != "custom":
         return name
     return st.text_area("Recipe as YAML", key=f"yaml-{number}", value=EXAMPLE, height=170, disabled=disabled)
+
+
+def _lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _start(form: dict[str, Any]) -> None:
@@ -96,16 +112,78 @@ def _start(form: dict[str, Any]) -> None:
 def _work(
     form: dict[str, Any], sources: list[str], files: list[UploadedFile], recipe: str, collection: str, sha256: str
 ) -> None:
-    form["problem"] = "The order was not placed. Try again: the same form never makes two orders."
-    with problems_shown(), st.spinner("Placing the order …"):
-        form["problem"] = None
-    order = _place(form, sources, files, recipe, collection, sha256)
+    try:
+        with st.spinner("Placing the order …"):
+            wanted = _wanted(form["uploads"], sources, files, sha256)
+            order = _place(form["secret"], wanted, _recipe(recipe), collection)
+    except HeadraceError as error:
+        form["problem"] = error
+    else:
+        st.session_state["placed"] = order["order_id"]
+        st.session_state["form"] = _new_form(form["number"] + 1)
     form["working"] = False
-    if order is not None:
-        st.session_state["placed"] = order
-        st.session_state["form"] = {"number": form["number"] + 1, "secret": uuid4().hex, "uploads": {}}
     st.rerun()
 
 
-def _place(form: dict[str, Any], *_: Any) -> dict[str, Any] | None:
-    return None
+def _wanted(
+    uploads: dict[str, str], sources: list[str], files: list[UploadedFile], sha256: str
+) -> list[dict[str, Any]]:
+    """Return the order's sources, with the files uploaded; raises where the form can't be an order."""
+    count = len(sources) + len(files)
+    if count == 0:
+        raise InvalidRequest("there is nothing to order", hint="Give at least one URL, or pick a file.")
+    if sha256 and count != 1:
+        raise InvalidRequest(f"a SHA-256 goes with exactly one source, and these are {count}")
+    for file in files:
+        if file.file_id not in uploads:
+            uploads[file.file_id] = _upload(file)
+    names = sources + [uploads[file.file_id] for file in files]
+    return [{"source": name, "sha256": sha256 or None} for name in names]
+
+
+def _upload(file: UploadedFile) -> str:
+    """Send a picked file to the gateway; returns the source that names it there."""
+    if file.size == 0:
+        raise InvalidRequest(f"{file.name} is empty", hint="There is nothing to take in.")
+    name = file.name.replace("\0", "").replace("\\", "/").rpartition("/")[2].lstrip(".") or "upload"
+    short = name.encode()[-NAME_BYTES:].decode(errors="ignore")  # the end, for the extension
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder:
+        path = Path(folder) / short
+        path.write_bytes(file.getbuffer())
+        return str(gateway().upload(path)["source"])
+
+
+def _recipe(text: str) -> Any:
+    """Return a recipe's name, or the mapping that its YAML is; raises ``InvalidRecipe``."""
+    if text in RECIPES:
+        return text
+    if len(text) > recipes.MAX_RECIPE_BYTES:
+        raise InvalidRecipe("this is too long for a recipe")
+    try:
+        body = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidRecipe(f"the recipe is not YAML: {error}", hint="Compare it with the example.") from error
+    if not isinstance(body, dict):
+        raise InvalidRecipe("a recipe is a mapping of settings", hint="Compare it with the example.")
+    return recipes.parse(body).model_dump(mode="json")
+
+
+def _place(secret: str, wanted: list[dict[str, Any]], recipe: Any, collection: str) -> dict[str, Any]:
+    content = json.dumps([wanted, recipe, collection], sort_keys=True).encode()
+    key = f"dashboard-{secret}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    return gateway().place(wanted, recipe, key=key, collection=collection)
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def _placed(order_id: str) -> None:
+    """Draw the order that this form made, as it goes on."""
+    with problems_shown():
+        order = gateway().get(f"/v1/orders/{order_id}")
+        items = order["item_list"]
+        ended = sum(item["state"] in FINAL for item in items)
+        words = "is done" if ended == len(items) else "is placed"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Your order {words}**: {ended} of {counted(len(items), 'item')} ended.", width="content")
+            link("now", "Now: everything at work")
+            link("library")
+        show_order(order_id, items, f"recipe {plain(order['recipe'])}", "placed")

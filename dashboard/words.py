@@ -14,7 +14,20 @@ from typing import Any
 from headrace.cli.output import duration, size
 from headrace.cli.progress import FINAL, done
 
-__all__ = ["FINAL", "LOST", "ago", "clock", "done", "duration", "every", "plain", "progress_words", "reason", "size"]
+__all__ = [
+    "FINAL",
+    "LOST",
+    "ago",
+    "clock",
+    "counted",
+    "done",
+    "duration",
+    "every",
+    "plain",
+    "progress_words",
+    "reason",
+    "size",
+]
 
 LOST = frozenset({"failed", "cancelled"})
 COLOURS = {"published": "green", "stored": "green", "failed": "red", "cancelled": "gray", "queued": "gray"}
@@ -62,8 +75,6 @@ def reason(error: dict[str, Any]) -> str:
 def progress_words(item: dict[str, Any]) -> str:
     """Return how far an item is: ``Transcoding · 45 % · 1.3 × real time · 0:20 left``."""
     state = item["state"]
-    if state == "queued":
-        return "Queued" if item["attempts"] == 0 else f"Queued again after {item['attempts']} attempt(s)"
     if state == "transcoding" and item["percent"] is None:
         return "Waiting for an encoder"
     words = [state.capitalize(), f"{100 * done(item):.0f} %"]
@@ -90,6 +101,11 @@ def ago(at: str | None, now: datetime | None = None) -> str:
 def clock(at: str, zone: tzinfo | None = None) -> str:
     """Return an ISO time as date and time in a zone, by default UTC."""
     return datetime.fromisoformat(at).astimezone(zone or UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return a number with its noun: ``1 item``, ``2 items``."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
 def every(seconds: int) -> str:

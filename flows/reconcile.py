@@ -59,7 +59,7 @@ def still_coming(due: Due) -> bool:
         return False
     if run.state.type is StateType.SCHEDULED:
         return True
-    if datetime.now(UTC) - run.state.timestamp < timedelta(seconds=STARTING_SECONDS):
+    if not due.lapsed and datetime.now(UTC) - run.state.timestamp < timedelta(seconds=STARTING_SECONDS):
         return True
     _end(run, due.id)
     return False

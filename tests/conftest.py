@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,10 +27,25 @@ import pytest
 from headrace.stack import credentials, folders, health, objects, processes
 from headrace.stack import postgres as engine
 from headrace.stack.layout import MARKER, PORTS_NEEDED, Layout
+from tests.engine import films
+from tests.orders import ingest
+from tests.servers import Server, serving
 
 ROOT = Path(__file__).resolve().parent.parent
+NO_SKIPS = "HEADRACE_NO_SKIPS"
+"""Set where everything that tests need is there (the gate): a skipped test is a failed one then."""
 START_SECONDS = 30.0
 UP_SECONDS = 180.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn skips into failures where nothing may be skipped."""
+    report = yield
+    if report.skipped and os.environ.get(NO_SKIPS):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and {NO_SKIPS} is set: {report.longrepr}"
+    return report
 
 
 def free_ports(count: int = PORTS_NEEDED) -> int:
@@ -214,3 +230,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start the whole embedded stack, once for all tests that only use it."""
     with running(stack_in(folders.private_folder(tmp_path_factory.mktemp("stack") / "home"))) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Serve a film of our own, besides all bad manners."""
+    folder = tmp_path_factory.mktemp("web")
+    films.film(folder / "own.mp4", seconds=2)
+    with serving(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def published(stack: Stack, web: Server) -> dict[str, Any]:
+    """Publish one film, once for all tests that look at it."""
+    (item,) = ingest(stack, web.url + "/files/own.mp4")
+    assert item["state"] == "published"
+    found: dict[str, Any] = item
+    return found

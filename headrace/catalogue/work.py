@@ -35,8 +35,8 @@ class Due:
     """How often it was handed over before."""
     run_id: UUID | None
     """The run that it was last handed to; where that still waits or starts, leave it."""
-    since_seconds: float | None
-    """How long ago that was."""
+    lapsed: bool
+    """Whether a lease that was taken since then has expired: that run is dead, whatever Prefect says."""
 
 
 _CONDITIONS = {
@@ -57,21 +57,26 @@ _CONDITIONS = {
 }
 
 
+_LEASES = {Work.ORDER: "order:", Work.BUNDLE: "bundle:", Work.PUBLICATION: "publication:"}
+"""What the names of a kind's leases begin with; orders are planned without one."""
+
+
 def due(tx: Tx, kind: Work, *, only: UUID | None = None, limit: int = 200) -> list[Due]:
     """Return the work of a kind that is due, the oldest first."""
     rows = tx.execute(
         text(
             f"""
-            SELECT w.id, w.attempt, w.run_id,
-                   extract(epoch FROM clock_timestamp() - w.submitted_at) AS since
+            SELECT w.id, w.attempt, w.run_id, EXISTS (
+                SELECT 1 FROM leases l WHERE l.name = :prefix || w.id
+                  AND l.expires_at > w.submitted_at AND l.expires_at < clock_timestamp()) AS lapsed
             FROM {kind.value} w
             WHERE (CAST(:only AS uuid) IS NULL OR w.id = :only) AND {_CONDITIONS[kind]}
             ORDER BY w.created_at LIMIT :limit
             """
         ),
-        {"only": only, "limit": limit},
+        {"only": only, "limit": limit, "prefix": _LEASES[kind]},
     )
-    return [Due(kind, row.id, row.attempt, row.run_id, None if row.since is None else float(row.since)) for row in rows]
+    return [Due(kind, row.id, row.attempt, row.run_id, row.lapsed) for row in rows]
 
 
 def hand_over(tx: Tx, work: Due) -> int | None:

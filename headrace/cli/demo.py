@@ -81,7 +81,7 @@ def _film(folder: Path) -> Path:
     # The same bytes each time and everywhere, so that a second demo finds the film known.
     same = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-flags:a", "+bitexact"]
     quiet = ["-nostdin", "-hide_banner", "-loglevel", "error", "-y"]
-    argv = [tools.ffmpeg(), *quiet, *inputs, *codecs, *same, "-movflags", "+faststart", fresh]
+    argv: list[str | Path] = [tools.ffmpeg(), *quiet, *inputs, *codecs, *same, "-movflags", "+faststart", fresh]
     done = process.run(argv, timeout_seconds=300)
     if done.returncode != 0:
         raise ToolFailed("ffmpeg could not make the demo's film", stderr=done.stderr)

@@ -10,7 +10,6 @@ import pytest
 from gateway import byte_ranges
 from gateway.playback import sign_children
 from headrace import links
-from tests.end_to_end.test_ingest import ingest, published, web  # noqa: F401 - fixtures
 
 PROBLEM = "application/problem+json"
 
@@ -145,7 +144,7 @@ def test_unknown_paths_are_problems_too(api):
 # Playback
 
 
-def test_media_is_served_with_right_ranges_and_types(published):  # noqa: F811
+def test_media_is_served_with_right_ranges_and_types(published):
     """206 with the right bytes, 416 beyond the end, 304 for what is known, HEAD without a body."""
     master = httpx.get(published["playback"]["hls"])
     assert master.headers["content-type"] == "application/vnd.apple.mpegurl"
@@ -171,7 +170,7 @@ def test_media_is_served_with_right_ranges_and_types(published):  # noqa: F811
     assert whole.headers["access-control-allow-origin"] == "*"
 
 
-def test_media_needs_a_signed_address(stack, published):  # noqa: F811
+def test_media_needs_a_signed_address(stack, published):
     """Another token, another publication, an expired one, or a file that is not published: refused."""
     base, _, rest = published["playback"]["hls"].partition("/media/")
     publication, token, _ = rest.split("/")
@@ -184,7 +183,7 @@ def test_media_needs_a_signed_address(stack, published):  # noqa: F811
         assert httpx.get(f"{base}/media/{publication}/{token}/{name}").status_code in {404, 405}
 
 
-def test_the_watch_page_needs_a_signed_link(stack, published):  # noqa: F811
+def test_the_watch_page_needs_a_signed_link(stack, published):
     """Without one it says so, politely, and shows nothing of the film."""
     good = httpx.get(published["playback"]["watch"])
     assert good.status_code == 200
@@ -199,7 +198,7 @@ def test_the_watch_page_needs_a_signed_link(stack, published):  # noqa: F811
         assert "own" not in bad.text.split("<script")[0].replace("unknown", "").split("<title>")[1].split("·")[0]
 
 
-def test_the_original_comes_back(api, published):  # noqa: F811
+def test_the_original_comes_back(api, published):
     """Whole, by range, with a safe name, never to be shown in the page."""
     path = f"/v1/assets/{published['asset_id']}/original"
     whole = api.get(path)
@@ -209,7 +208,7 @@ def test_the_original_comes_back(api, published):  # noqa: F811
     assert whole.headers["etag"] == f'"{published["asset_id"]}"'
 
 
-def test_deleting_and_bringing_back(stack, api, published):  # noqa: F811
+def test_deleting_and_bringing_back(stack, api, published):
     """A deleted asset can't be found or watched; undone, it plays as before."""
     asset = published["asset_id"]
     assert stack.cli("delete", asset).returncode == 0
@@ -234,7 +233,7 @@ def test_the_system_tells_how_it_is(api):
     assert 'headrace_items{state="published"}' in api.get("/metrics").text
 
 
-def test_operators_commands(stack, published):  # noqa: F811
+def test_operators_commands(stack, published):
     """``verify`` reads every master, ``space`` adds up."""
     import json
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import blake3
 import httpx
-import psutil
 import pytest
 
 from headrace.check_stream import check
 from tests.engine import films
+from tests.orders import encoders, ingest, wait_until
 from tests.servers import BODY, serving
 
 SHORT_FILMS = (
@@ -26,30 +26,6 @@ SHORT_FILMS = (
     "tc_h265_10bits.mp4",
 )
 BROKEN = dict.fromkeys(("st_broken.mp4", "decord_corrupted.mp4", "sample_missing_stsd.mp4"), "undecodable")
-
-
-def ingest(stack, *words, timeout=300, status=0):
-    """Run ``ingest --wait --json`` and return its items."""
-    done = stack.cli("ingest", "--wait", "--json", *words, timeout=timeout)
-    assert done.returncode == status, done.stdout + done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def web(tmp_path_factory):
-    """A server with a film of our own, besides its bad manners."""
-    folder = tmp_path_factory.mktemp("web")
-    films.film(folder / "own.mp4", seconds=2)
-    with serving(folder) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def published(stack, web):
-    """One film, published once for the tests that look at it."""
-    (item,) = ingest(stack, web.url + "/files/own.mp4")
-    assert item["state"] == "published"
-    return item
 
 
 def test_a_film_goes_all_the_way(stack, web, published):
@@ -165,16 +141,6 @@ def test_cancelling_ends_the_work_within_five_seconds(stack, web):
     wait_until(lambda: not list((stack.home / "scratch" / "publications").glob("*")), 10)
 
 
-def encoders(stack):
-    """Return the encoders that work for a stack."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or [""]
-        if "ffmpeg" in words[0] and any(str(stack.home) in word for word in words):
-            found.append(process.pid)
-    return found
-
-
 def test_a_feed_brings_what_is_new(stack, web):
     """The first look takes in what is there, the next only what was added, and an unchanged feed costs a 304."""
     films.film(web.folder / "episode-1.mp4", seconds=1, size="160x90", more="-metadata title=e1")
@@ -260,14 +226,6 @@ def test_the_schedules_run_by_themselves(stack):
             return [run for run in runs.raise_for_status().json() if run["auto_scheduled"]]
 
     wait_until(completed, 150)
-
-
-def wait_until(condition, seconds):
-    """Wait for a condition, and fail when it takes longer."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 @pytest.mark.long
