@@ -152,9 +152,8 @@ def test_a_lost_machine_loses_nothing(own, web, sources, moment):
         return states & {moment, "published"} if passed[moment] > 1 else states - {"queued"}
 
     wait_until(reached, 90)
-    supervisor = (
-        json.loads((own.home / "stack.json").read_text())["pid"] if (own.home / "stack.json").exists() else None
-    )
-    kill([*([supervisor] if supervisor else []), *everything_of(own)])
+    supervisor = record.holder(own.layout)
+    assert supervisor is not None
+    kill([supervisor, *everything_of(own)])
     assert own.up().returncode == 0
     assert_ends_as_it_would_have(own, order_id)
