@@ -34,6 +34,7 @@ RECIPES = {
     "custom": "Your own settings, as YAML",
 }
 EXAMPLE = "name: small\nvideo:\n  heights: [240, 360]\n  crf: 26\naudio:\n  bitrate: 96000\n"
+PLACEHOLDER = "https://example.org/film.mp4\ns3://bucket/key\nasset:ID"
 MOST_MIB = 200
 """Of one picked file: Streamlit holds what the browser sends in memory."""
 NAME_BYTES = 200
@@ -59,54 +60,51 @@ def _new_form(number: int) -> dict[str, Any]:
 def _form(form: dict[str, Any]) -> None:
     number, working = form["number"], form["working"]
     left, right = st.columns([3, 2], gap="large")
-    with left:
-        text = st.text_area(
-            "URLs, one a line",
-            key=f"sources-{number}",
-            height=150,
-            placeholder="https://example.org/film.mp4\ns3://bucket/key\nasset:ID",
-            disabled=working,
+    with right:
+        recipe = st.radio(
+            "Recipe", list(RECIPES), key=f"recipe-{number}", captions=list(RECIPES.values()), disabled=working
         )
+    # In a form what was typed comes with the click, however fast that is.
+    with left, st.form(f"order-{number}", border=False, enter_to_submit=False):
+        text = st.text_area("URLs, one a line", key=f"sources-{number}", height=150, placeholder=PLACEHOLDER)
         files = st.file_uploader(
             "Or files from this computer",
             accept_multiple_files=True,
             key=f"files-{number}",
             max_upload_size=MOST_MIB,
-            disabled=working,
         )
         st.caption(f"At most {MOST_MIB} MB a file here. `headrace ingest PATH` streams larger ones.")
-    with right:
-        recipe = _choose_recipe(number, disabled=working)
-        collection = st.text_input("Collection (optional)", key=f"collection-{number}", disabled=working)
-        sha256 = st.text_input(
-            "SHA-256 (optional)",
-            key=f"sha256-{number}",
-            disabled=working,
-            help="For a single source: what arrives must have exactly this digest.",
+        if recipe == "custom":
+            recipe = st.text_area("Recipe as YAML", key=f"yaml-{number}", value=EXAMPLE, height=190)
+        collection, sha256 = _options(number)
+        st.form_submit_button(
+            "Place order", type="primary", key=f"place-{number}", disabled=working, on_click=_start, args=(form,)
         )
     with left:
-        st.button("Place order", type="primary", key=f"place-{number}", disabled=working, on_click=_start, args=(form,))
         if working:
-            _work(form, _lines(text), files, recipe, collection.strip(), sha256.strip())
+            _work(form, _lines(text), files, recipe, collection, sha256)
         elif form["problem"]:
             show_problem(form["problem"])
 
 
-def _choose_recipe(number: int, *, disabled: bool) -> str:
-    name = st.radio("Recipe", list(RECIPES), key=f"recipe-{number}", captions=list(RECIPES.values()), disabled=disabled)
-    if name != "custom":
-        return name
-    return st.text_area("Recipe as YAML", key=f"yaml-{number}", value=EXAMPLE, height=170, disabled=disabled)
-
-
-def _lines(text: str) -> list[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def _options(number: int) -> tuple[str, str]:
+    """Return the collection and the SHA-256 that were typed."""
+    left, right = st.columns(2)
+    collection = left.text_input("Collection (optional)", key=f"collection-{number}")
+    sha256 = right.text_input(
+        "SHA-256 (optional)", key=f"sha256-{number}", help="For a single source: what arrives must have this digest."
+    )
+    return collection.strip(), sha256.strip()
 
 
 def _start(form: dict[str, Any]) -> None:
     """Runs before the page is drawn again, so the button is already off when the work begins."""
     form["working"], form["problem"] = True, None
+
+
+def _lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _work(

@@ -13,7 +13,7 @@ import pytest
 
 from headrace.check_stream import check
 from tests.engine import films
-from tests.orders import encoders, ingest, wait_until
+from tests.orders import encoders, ingest, start_run, wait_until
 from tests.servers import BODY, serving
 
 SHORT_FILMS = (
@@ -184,48 +184,6 @@ def make_due(stack):
     url = stack.settings["HEADRACE_DATABASE_URL"].replace("+psycopg2", "")
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE feeds SET next_check_at = now()")
-
-
-def start_run(stack, deployment, parameters):
-    """Start a run through Prefect's own REST API; return its id."""
-    user, _, password = stack.settings["PREFECT_API_AUTH_STRING"].partition(":")
-    with httpx.Client(base_url=stack.settings["PREFECT_API_URL"] + "/", auth=(user, password)) as prefect:
-        flow, _, name = deployment.partition("/")
-        found = prefect.get(f"deployments/name/{flow}/{name}").raise_for_status().json()
-        made = prefect.post(f"deployments/{found['id']}/create_flow_run", json={"parameters": parameters})
-        return made.raise_for_status().json()["id"]
-
-
-def test_an_order_from_prefects_own_api(stack, web, published):
-    """A run of ``ingest-order`` with sources places the order itself."""
-    source = web.url + "/files/own.mp4?rest"
-    start_run(stack, "ingest-order/ingest-order", {"sources": [source], "key": "rest-1"})
-
-    def ended():
-        with stack.api() as api:
-            found = [item for item in api.get("/v1/items").json() if item["source"].endswith("?rest")]
-        return [item for item in found if item["state"] == "published"]
-
-    wait_until(ended, 90)
-
-
-def test_the_schedules_run_by_themselves(stack):
-    """``reconcile`` is started by Prefect's scheduler, not by us."""
-    user, _, password = stack.settings["PREFECT_API_AUTH_STRING"].partition(":")
-
-    def completed():
-        with httpx.Client(base_url=stack.settings["PREFECT_API_URL"] + "/", auth=(user, password)) as prefect:
-            runs = prefect.post(
-                "flow_runs/filter",
-                json={
-                    "flows": {"name": {"any_": ["reconcile"]}},
-                    "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
-                    "limit": 5,
-                },
-            )
-            return [run for run in runs.raise_for_status().json() if run["auto_scheduled"]]
-
-    wait_until(completed, 150)
 
 
 @pytest.mark.long
