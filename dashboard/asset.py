@@ -195,7 +195,10 @@ def _work(asset_id: str) -> None:
 
 def _working(asset_id: str) -> list[dict[str, Any]]:
     items = gateway().get("/v1/items", asset=asset_id, limit=LATEST_ITEMS)
-    return [item for item in items if item["state"] not in FINAL]
+    order_id = st.session_state.get(f"ordered-{asset_id}")
+    if order_id:  # a queued item does not name its asset yet
+        items += gateway().get(f"/v1/orders/{order_id}")["item_list"]
+    return list({item["item_id"]: item for item in items if item["state"] not in FINAL}.values())
 
 
 def _post(path: str, told: str) -> str:
@@ -209,7 +212,8 @@ def _delete(path: str) -> str:
 
 
 def _publish(asset_id: str, recipe: str) -> str:
-    gateway().place([{"source": f"asset:{asset_id}"}], recipe, key=f"dashboard-{uuid4()}")
+    order = gateway().place([{"source": f"asset:{asset_id}"}], recipe, key=f"dashboard-{uuid4()}")
+    st.session_state[f"ordered-{asset_id}"] = order["order_id"]
     return "Ordered."
 
 

@@ -241,14 +241,24 @@ def _script(package: str, source: Path | None) -> Path | None:
     return None
 
 
+def _settled(part: PartRecord) -> bool:
+    """Return whether a part is up (not: was up, until a moment ago); raises for one that was given up."""
+    if part.state is PartState.FAILED:
+        raise StackError(
+            f"{part.name} ends again and again: {part.message}",
+            hint=f"`headrace logs {part.name}` says why; then `headrace down` and `headrace up`.",
+        )
+    return part.state is PartState.DONE or (part.state is PartState.UP and processes.is_alive(part.pid, part.created))
+
+
 def _join(layout: Layout, show: Show) -> bool:
-    """Wait until the stack of another supervisor is ready; ``False`` when that one has gone."""
+    """Wait until all parts of another supervisor's stack are up; ``False`` when that one has gone."""
     deadline = time.monotonic() + START_PATIENCE_SECONDS
     while record.is_held(layout):
         known = record.read(layout)
         if known is not None and known.phase in {Phase.READY, Phase.STARTING}:
             show(known)
-            if known.phase is Phase.READY:
+            if known.phase is Phase.READY and all(_settled(part) for part in known.parts):
                 return True
         if time.monotonic() > deadline:
             raise StackError(

@@ -88,7 +88,7 @@ def assert_ends_as_it_would_have(stack, order_id):
 
     def order():
         with stack.api() as api:
-            return api.get(f"/v1/orders/{order_id}").json()["item_list"]
+            return api.get(f"/v1/orders/{order_id}").raise_for_status().json()["item_list"]
 
     wait_until(lambda: all(item["state"] in {"published", "failed"} for item in order()), PATIENCE_SECONDS)
     found = order()

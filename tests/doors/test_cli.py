@@ -1,0 +1,124 @@
+"""The single-stage commands: no stack needed, data on stdout, errors in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from headrace.cli import COMMANDS
+from headrace.stores.s3 import Endpoint, S3Bucket
+from tests.conftest import ROOT
+from tests.engine import films
+from tests.servers import BODY, serving
+
+SHA256 = hashlib.sha256(BODY).hexdigest()
+
+
+def headrace(*words, **environment):
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "headrace.cli", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving() as running:
+        yield running
+
+
+def test_fetch_writes_a_file(server, tmp_path):
+    """``-o`` names it; stdout says where it is."""
+    done = headrace("fetch", server.url + "/good", "-o", tmp_path / "film.mp4", "--sha256", SHA256)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "film.mp4"))
+    assert (tmp_path / "film.mp4").read_bytes() == BODY
+
+
+def test_fetch_takes_many_and_says_which_failed(server, tmp_path):
+    """Into a folder, from a list, as JSON Lines; exit status 3 when some failed, 1 when all did."""
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"# films\n{server.url}/good\n\n{server.url}/missing\n")
+    done = headrace("fetch", "--from-file", listed, "-d", tmp_path / "out", "--json")
+    assert done.returncode == 3
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (good["sha256"], good["error"]) == (SHA256, None)
+    assert bad["error"]["code"] == "source_not_found"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+    assert headrace("fetch", server.url + "/missing", "-o", tmp_path / "x").returncode == 1
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("http://h/a", "http://h/b", "-o", "x"), ("http://h/a", "-o", "x", "-d", "y"), ("--nonsense",)]
+)
+def test_fetch_says_how_it_is_used(words):
+    """Exit status 2."""
+    done = headrace("fetch", *words)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_fetch_never_leaves_its_folder(server, tmp_path):
+    """A name from the URL or the server is a label."""
+    done = headrace("fetch", server.url + "/%2e%2e%2f%2e%2e%2fevil", "-d", tmp_path / "out")
+    assert done.returncode == 1
+    assert not (tmp_path / "evil").exists()
+
+
+def test_transcode_check_and_publish_work_together(s3_server, tmp_path):
+    """A film becomes a folder of streams, is found right, and goes to S3 with its manifests."""
+    films.film(tmp_path / "film.mp4", seconds=1)
+    out = tmp_path / "out"
+    made = headrace("transcode", tmp_path / "film.mp4", "-o", out, "--json")
+    assert made.returncode == 0, made.stderr
+    assert {"master.m3u8", "manifest.mpd", "poster.jpg", "storyboard.jpg", "storyboard.vtt", "report.json"} <= {
+        path.name for path in out.iterdir()
+    }
+    checked = headrace("check-stream", out, "--json")
+    assert checked.returncode == 0, checked.stdout
+    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key_id, "AWS_SECRET_ACCESS_KEY": s3_server.secret_access_key}
+    sent = headrace(
+        "publish", out, "s3://headrace-streams/by-hand/1", "--endpoint-url", s3_server.endpoint_url, "--json", **keys
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["files"] == len(list(out.iterdir()))
+    bucket = S3Bucket(
+        Endpoint(s3_server.endpoint_url, "us-east-1", s3_server.access_key_id, s3_server.secret_access_key),
+        "headrace-streams",
+    )
+    size = (out / "master.m3u8").stat().st_size
+    assert bucket.read_range("by-hand/1/master.m3u8", 0, size) == (out / "master.m3u8").read_bytes()
+
+
+def test_publish_says_what_is_wrong(tmp_path):
+    """An empty folder, no bucket, wrong keys: one line each."""
+    (tmp_path / "empty").mkdir()
+    assert headrace("publish", tmp_path / "empty", "s3://bucket/p").returncode == 2
+    assert headrace("publish", tmp_path, "bucket/p").returncode == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    """And the list of commands says the same as the command itself is for."""
+    done = headrace(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_without_a_stack_the_order_commands_say_what_to_do(tmp_path):
+    """No token, no gateway: exit status 5 or 1, one line and a hint."""
+    done = headrace("items", HEADRACE_HOME=str(tmp_path), HEADRACE_TOKEN="", HEADRACE_URL="http://127.0.0.1:9")
+    assert done.returncode == 5
+    assert "headrace up" in done.stderr
+    away = headrace("items", HEADRACE_HOME=str(tmp_path), HEADRACE_TOKEN="x", HEADRACE_URL="http://127.0.0.1:9")
+    assert away.returncode == 1
+    assert "headrace up" in away.stderr
