@@ -4,7 +4,8 @@
    form that is gone.
 2. The idempotency key is made of the form's own random text and its content: the same form
    sent twice is one order, and a corrected form is not refused for having been tried.
-3. A file is uploaded once: what the gateway called it is remembered until the order stands.
+3. A file is uploaded once: what the gateway called it is remembered until the order stands,
+   and only one run of the script at a time sends a form.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -54,7 +56,16 @@ def show() -> None:
 
 
 def _new_form(number: int) -> dict[str, Any]:
-    return {"number": number, "secret": uuid4().hex, "uploads": {}, "working": False, "problem": None}
+    """Return what belongs to one form, shared by all runs of the script that a person's clicks start."""
+    return {
+        "number": number,
+        "secret": uuid4().hex,
+        "lock": Lock(),
+        "uploads": {},
+        "order_id": None,
+        "working": False,
+        "problem": None,
+    }
 
 
 def _form(form: dict[str, Any]) -> None:
@@ -111,13 +122,15 @@ def _work(
     form: dict[str, Any], sources: list[str], files: list[UploadedFile], recipe: str, collection: str, sha256: str
 ) -> None:
     try:
-        with st.spinner("Placing the order …"):
-            wanted = _wanted(form["uploads"], sources, files, sha256)
-            order = _place(form["secret"], wanted, _recipe(recipe), collection)
+        # A second click starts a second run of this script while the first still waits for the gateway.
+        with st.spinner("Placing the order …"), form["lock"]:
+            if form["order_id"] is None:
+                wanted = _wanted(form["uploads"], sources, files, sha256)
+                form["order_id"] = _place(form["secret"], wanted, _recipe(recipe), collection)
     except HeadraceError as error:
         form["problem"] = error
     else:
-        st.session_state["placed"] = order["order_id"]
+        st.session_state["placed"] = form["order_id"]
         st.session_state["form"] = _new_form(form["number"] + 1)
     form["working"] = False
     st.rerun()
@@ -166,10 +179,10 @@ def _recipe(text: str) -> Any:
     return recipes.parse(body).model_dump(mode="json")
 
 
-def _place(secret: str, wanted: list[dict[str, Any]], recipe: Any, collection: str) -> dict[str, Any]:
+def _place(secret: str, wanted: list[dict[str, Any]], recipe: Any, collection: str) -> str:
     content = json.dumps([wanted, recipe, collection], sort_keys=True).encode()
     key = f"dashboard-{secret}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return gateway().place(wanted, recipe, key=key, collection=collection)
+    return str(gateway().place(wanted, recipe, key=key, collection=collection)["order_id"])
 
 
 @st.fragment(run_every=REFRESH_SECONDS)

@@ -30,7 +30,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - it is a class
 
 from headrace.errors import DiskFull, StackError
-from headrace.stack import folders
+from headrace.stack import folders, processes
 from headrace.stack.credentials import Credentials
 from headrace.stack.health import HOST
 from headrace.stack.layout import ROOT_STATE, Layout
@@ -166,18 +166,18 @@ def argv(place: Cluster, port: int, *, durable: bool = True) -> list[str]:
 
 
 def forget_stale_pid(place: Cluster) -> None:
-    """Remove ``postmaster.pid`` where its pid now belongs to a process that isn't a postgres.
+    """Remove ``postmaster.pid`` where its pid is no living postgres of this cluster.
 
     Postgres forgives a pid that is gone, but refuses to start where another process of the
-    same account has got the number. Call only when no process of the cluster is left.
+    same account has got the number, or where the dead postmaster is a zombie that nobody
+    has waited for (as in a container whose first process reaps late or never).
     """
     pid_file = place.folder / "postmaster.pid"
     try:
         pid = int(pid_file.read_text(encoding="ascii").splitlines()[0])
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError, IndexError):
         return
-    if name != "postgres":
+    if not processes.is_database(pid, place.folder):
         pid_file.unlink(missing_ok=True)
 
 

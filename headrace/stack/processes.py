@@ -81,6 +81,14 @@ def end_orphans_of(cluster: Path) -> None:
     end(process for process in psutil.process_iter() if _is_database(process, cluster))
 
 
+def is_database(pid: int, cluster: Path) -> bool:
+    """Return whether a pid is a living postgres of a cluster; a zombie is not."""
+    try:
+        return _is_database(psutil.Process(pid), cluster)
+    except _GONE:
+        return False
+
+
 def is_alive(pid: int | None, created: float | None) -> bool:
     """Return whether this pid is still the process that was born at ``created`` (Unix time)."""
     if pid is None or created is None:
