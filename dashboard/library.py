@@ -55,6 +55,8 @@ def _space() -> None:
     space = gateway().get("/v1/space")
     saved = space["saved_by_dedup_bytes"] + space["saved_by_compression_bytes"]
     share = f"{100 * saved / space['logical_bytes']:.0f} % saved" if saved * 100 > space["logical_bytes"] else None
+    gone = space["dead_bytes"] + space["waiting_bytes"]
+    unswept = f"{size(gone)} of it deleted" if gone else None
     tiles = (
         ("Archived originals", space["logical_bytes"], "All entries together, as if each were kept on its own"),
         ("Stored", space["stored_bytes"], "What they take in the object store"),
@@ -62,7 +64,7 @@ def _space() -> None:
         ("Saved by compression", space["saved_by_compression_bytes"], "Content that could be made smaller"),
     )
     for column, (label, value, about) in zip(st.columns(len(tiles)), tiles, strict=True):
-        delta = share if label == "Stored" else None
+        delta = (unswept or share) if label == "Stored" else None
         column.metric(
             label, size(value), delta, delta_color="off", delta_arrow="off", border=True, help=about, height="stretch"
         )

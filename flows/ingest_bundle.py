@@ -39,8 +39,18 @@ def ingest_bundle(bundle_id: UUID) -> State[None]:
             identify(held, bundle_id)
             store(held, bundle)
         except (LeaseLost, Cancelled) as error:
+            drop_cancelled(here, bundle_id)
             return CancelledState(message=error.message)
     return start_encodes(here, bundle_id)
+
+
+def drop_cancelled(here: House, bundle_id: UUID) -> None:
+    """Remove what cancelled items have on this machine; the others go on in another run."""
+    with here.database.begin() as tx:
+        mine = items.of_bundle(tx, bundle_id)
+    for item in mine:
+        if item.state is ItemState.CANCELLED:
+            here.scratch.drop_item(item.id)
 
 
 def start_encodes(here: House, bundle_id: UUID) -> State[None]:

@@ -39,7 +39,7 @@ def transcode_asset(publication_id: UUID) -> State[None]:
             made = package(held, publication, encoded)
             completed = publish(held, publication, made)
         except (LeaseLost, Cancelled) as error:
-            here.scratch.drop_publication(publication_id)
+            here.scratch.drop_publication(publication_id, held.fence.token)
             return CancelledState(message=error.message)
         except HeadraceError as error:
             return settle(here, held, publication, error)
@@ -55,6 +55,6 @@ def settle(here: House, held: Claim, publication: Publication, error: HeadraceEr
             publications.fail(tx, publication.id, held.fence, error)
             if isinstance(error, MediaError):
                 assets.set_problem(tx, publication.asset_id, error)
-            here.scratch.drop_publication(publication.id)
             here.scratch.drop_master(publication.asset_id)
+    here.scratch.drop_publication(publication.id, held.fence.token)
     return Failed(message=f"{error.code}: {error.message}")

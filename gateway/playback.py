@@ -49,7 +49,7 @@ def watch(asset_id: str, here: Here, t: str = "") -> HTMLResponse:
         with here.database.begin() as tx:
             asset = assets.get(tx, OWNER, asset_id)
             known = publications.of_assets(tx, [asset.id]).get(asset.id, [])
-        live = next((one for one in known if one.state is PublicationState.LIVE), None)
+        live = shapes.to_play(known)
         played = shapes.playback(asset.id, live, OWNER, here.settings)
         if live is None or played is None:
             raise NotFound("there is nothing to play", hint="It may have been taken offline, or is still in the works.")

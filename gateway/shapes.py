@@ -81,6 +81,15 @@ def playback(
     }
 
 
+def to_play(publications: list[Publication]) -> Publication | None:
+    """Return the publication that plays when an asset is asked for: one with a picture before one without.
+
+    Among equals the newest, which comes first.
+    """
+    live = [one for one in publications if one.state is PublicationState.LIVE]
+    return next((one for one in live if any(r.kind == "video" for r in one.renditions)), next(iter(live), None))
+
+
 def media_folder(publication: Publication, settings: Settings) -> str:
     """Return the signed address under which a publication's files are."""
     key = settings.signing_key.get_secret_value()
@@ -90,7 +99,7 @@ def media_folder(publication: Publication, settings: Settings) -> str:
 
 def asset(one: Asset, publications: list[Publication], owner: str, settings: Settings) -> dict[str, Any]:
     """Return an asset as ``assets --json`` prints it."""
-    live = next((p for p in publications if p.state is PublicationState.LIVE), None)
+    live = to_play(publications)
     return {
         "asset_id": one.id,
         "blake3": one.id,

@@ -26,12 +26,15 @@ class Scratch:
         """Return an item's folder, made if it is missing."""
         return self._made("items", str(item_id))
 
-    def publication(self, publication_id: UUID) -> Path:
-        """Return a publication's folder, made if it is missing."""
-        return self._made("publications", str(publication_id))
+    def publication(self, publication_id: UUID, token: int) -> Path:
+        """Return the folder of one attempt at a publication, made if it is missing.
+
+        The fencing token keeps a run that lost its lease out of its successor's way.
+        """
+        return self._made("publications", f"{publication_id}.{token}")
 
     def master(self, asset_id: str) -> Path:
-        """Return where this machine may have an asset's original, for the encoder to read."""
+        """Return where the store stage leaves an asset's original for an encoder on this machine."""
         return self._made("masters") / asset_id
 
     def _made(self, *names: str) -> Path:
@@ -62,9 +65,10 @@ class Scratch:
         """Remove what an item has here."""
         shutil.rmtree(self.root / "items" / str(item_id), ignore_errors=True)
 
-    def drop_publication(self, publication_id: UUID) -> None:
-        """Remove what a publication has here."""
-        shutil.rmtree(self.root / "publications" / str(publication_id), ignore_errors=True)
+    def drop_publication(self, publication_id: UUID, token: int | None = None) -> None:
+        """Remove what an attempt at a publication has here, or (``None``) every attempt."""
+        for folder in (self.root / "publications").glob(f"{publication_id}.{'*' if token is None else token}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def drop_master(self, asset_id: str) -> None:
         """Remove an original; the vault has it."""

@@ -46,7 +46,7 @@ def _tidy(here: House, publication: Publication, prefix: str) -> None:
     """Remove what failed attempts left behind, link what is live, free this machine's disk."""
     leftovers = [found.key for found in here.streams.list(f"{publication.id}/") if not found.key.startswith(prefix)]
     here.streams.delete(leftovers)
-    here.scratch.drop_publication(publication.id)
+    here.scratch.drop_publication(publication.id)  # whoever has another attempt has lost its lease
     here.scratch.drop_master(publication.asset_id)
     with here.database.begin() as tx:
         owners = {item.owner for item in items.of_publication(tx, publication.id)}

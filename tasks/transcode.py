@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -23,8 +25,9 @@ from tasks.report import Reporter
 def transcode(held: Claim, publication: Publication) -> Encoded:
     """Encode every rendition of a publication; the files stay in its scratch folder."""
     here = house()
-    source = bring_master(here, held, publication.asset_id)
-    work = here.scratch.publication(publication.id) / "encoded"
+    folder = here.scratch.publication(publication.id, held.fence.token)
+    source = bring_master(here, held, publication.asset_id, folder / "source")
+    work = folder / "encoded"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     report = Reporter(
@@ -45,14 +48,18 @@ def transcode(held: Claim, publication: Publication) -> Encoded:
     return encoded
 
 
-def bring_master(here: House, held: Claim, asset_id: str) -> Path:
-    """Return an asset's original on this machine's disk, from the vault if it is not there yet."""
+def bring_master(here: House, held: Claim, asset_id: str, path: Path) -> Path:
+    """Put an asset's original at ``path``: what the store stage left on this machine, else from the vault."""
     with here.database.begin() as tx:
         digests = assets.digests(tx, asset_id)
         master = assets.master(tx, asset_id)
-    path = here.scratch.master(asset_id)
-    if path.is_file() and path.stat().st_size == digests.size_bytes:
+    if path.is_file():  # an earlier try of this attempt; it appeared whole
         return path
+    with contextlib.suppress(FileNotFoundError):
+        os.link(here.scratch.master(asset_id), path)
+        if path.stat().st_size == digests.size_bytes:
+            return path
+        path.unlink()
     if master is None:
         raise NotFound(f"the master of {asset_id} is not in the vault")
     here.vault.restore(master, path, stop=held)

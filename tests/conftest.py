@@ -33,16 +33,19 @@ from tests.servers import Server, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SKIPS = "HEADRACE_NO_SKIPS"
-"""Set where everything that tests need is there (the gate): a skipped test is a failed one then."""
+"""Set where everything that tests need is there (the gate): a test that needs a server or the
+browser and is skipped is a failed one then."""
+SERVERS = frozenset({"postgres", "s3_server", "stack"})
 START_SECONDS = 30.0
 UP_SECONDS = 180.0
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turn skips into failures where nothing may be skipped."""
+    """Turn the skips of tests that need a server or the browser into failures, where nothing may be missing."""
     report = yield
-    if report.skipped and os.environ.get(NO_SKIPS):
+    needs = SERVERS & set(getattr(item, "fixturenames", ())) or item.get_closest_marker("browser")
+    if report.skipped and needs and os.environ.get(NO_SKIPS):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and {NO_SKIPS} is set: {report.longrepr}"
     return report

@@ -63,6 +63,9 @@ def test_another_recipe_of_a_known_asset_needs_no_download(stack, published):
     master = httpx.get(item["playback"]["hls"]).text
     assert "RESOLUTION" not in master
     assert "mp4a.40.2" in master
+    with stack.api() as api:
+        playback = api.get(f"/v1/assets/{published['asset_id']}/playback").json()
+    assert playback["recipe"] == "web", "who asks for the film gets the picture too"
 
 
 def test_what_is_only_kept_is_stored(stack, web):

@@ -99,7 +99,8 @@ def test_the_wheel_holds_everything(wheel):
 
 def test_modules_come_from_the_wheel(installed):
     """Every package is found in the fresh environment, none in the clone."""
-    code = f"import importlib.util as u, sys; [print(u.find_spec(one).submodule_search_locations[0]) for one in {PACKAGES}]"
+    found = f"u.find_spec(one).submodule_search_locations[0] for one in {PACKAGES}"
+    code = f"import importlib.util as u; print(*({found}), sep='\\n')"
     places = [Path(line) for line in installed.python(code).splitlines()]
     assert len(places) == len(PACKAGES)
     for place in places:
