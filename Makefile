@@ -53,7 +53,12 @@ wheel: setup
 # Resolves pyproject.toml anew, for every platform and Python from 3.11 on; needs uv. No address is written.
 lock:
 	uv pip compile pyproject.toml --extra stack --extra dev --universal --python-version 3.11 --upgrade \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --output-file requirements.lock
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--output-file requirements.lock
+	uv pip compile pyproject.toml deployments/requirements.in --extra worker --extra dashboard \
+		--constraint requirements.lock --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		--output-file deployments/requirements.lock
 
 # Not .headrace: that is where `make demo` keeps what it ingested.
 clean:

@@ -69,16 +69,23 @@ class WorkerCheck:
 
 
 def request(
-    port: int, method: str, path: str, *, auth: str = "", body: object = None, timeout_seconds: float = ANSWER_SECONDS
+    port: int,
+    method: str,
+    path: str,
+    *,
+    auth: str = "",
+    body: object = None,
+    timeout_seconds: float = ANSWER_SECONDS,
+    host: str = HOST,
 ) -> tuple[int, object]:
-    """Ask a local server; return its status and JSON (or ``None``), or status 0 where it does not answer.
+    """Ask a server; return its status and JSON (or ``None``), or status 0 where it does not answer.
 
     ``http.client`` and not ``urllib``: it knows no proxies, which must not see loopback traffic.
     """
     headers = {"Content-Type": "application/json"}
     if auth:
         headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode("ascii")
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_seconds)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_seconds)
     try:
         connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = connection.getresponse()

@@ -3,8 +3,9 @@
 1. ``prefect.yaml`` is the only description of the deployments; ``prefect deploy`` reads it,
    here as on a cluster. It takes two seconds, so it runs only when something has changed.
 2. What was registered last is a Prefect variable, so it is gone when the database is.
-3. When this runs, no flow run lives: what Prefect believes to run died with the last stack,
-   and is said to have crashed, which frees the slots it held.
+3. When the embedded stack registers, no flow run lives: what Prefect believes to run died with
+   the last stack, and is said to have crashed, which frees the slots it held. Elsewhere
+   (``deploy``) workers of other machines go on, and nothing is said of their runs.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ _NOT_FOUND = 404
 
 
 def register() -> None:
+    """End the runs that died with the last stack, then ``deploy``."""
+    _end_dead_runs(_Api.of_environment())
+    deploy()
+
+
+def deploy() -> None:
     """Bring the server of ``PREFECT_API_URL`` to what this installation describes."""
-    api = _Api(os.environ["PREFECT_API_URL"], os.environ.get("PREFECT_API_AUTH_STRING", ""))
-    _end_dead_runs(api)
+    api = _Api.of_environment()
     _provide_pools(api)
     description = find_description()
     wanted = fingerprint(description, flow_sources())
@@ -78,13 +84,27 @@ class _Api:
 
     def __init__(self, url: str, auth: str) -> None:
         parts = urlsplit(url)
+        if parts.scheme != "http" or parts.hostname is None:
+            raise StackError(f"PREFECT_API_URL is {url!r}", hint="Give the address inside: http://HOST:PORT/api.")
+        self._host = parts.hostname
         self._port = parts.port or 80
         self._root = parts.path.rstrip("/")
         self._auth = auth
 
+    @classmethod
+    def of_environment(cls) -> _Api:
+        """Return the API that the environment names."""
+        return cls(os.environ["PREFECT_API_URL"], os.environ.get("PREFECT_API_AUTH_STRING", ""))
+
     def call(self, method: str, path: str, body: object = None, *, fine: tuple[int, ...] = ()) -> tuple[int, object]:
         status, answer = request(
-            self._port, method, self._root + path, auth=self._auth, body=body, timeout_seconds=CALL_TIMEOUT_SECONDS
+            self._port,
+            method,
+            self._root + path,
+            auth=self._auth,
+            body=body,
+            timeout_seconds=CALL_TIMEOUT_SECONDS,
+            host=self._host,
         )
         if status not in _OK and status not in fine:
             raise StackError(f"Prefect answers {status or 'nothing'} to {method} {path}")
