@@ -71,13 +71,23 @@ def hand_over(house: House, due: Due) -> UUID | None:
             return None
         with prefect_client() as client:
             run = client.create_flow_run_from_deployment(
-                client.read_deployment_by_name(deployment).id,
+                _deployment_id(client, deployment),
                 parameters={parameter: str(due.id)},
                 idempotency_key=f"{due.kind.value}:{due.id}:{attempt}",
             )
         work.remember_run(tx, due, run.id)
     log.info("run.started", kind=due.kind.value, id=str(due.id), attempt=attempt, run=str(run.id))
     return run.id
+
+
+def _deployment_id(client: SyncPrefectClient, name: str) -> UUID:
+    try:
+        return client.read_deployment_by_name(name).id
+    except ObjectNotFound as error:
+        raise OrchestratorUnavailable(
+            f"Prefect's server does not know the deployment {name} yet",
+            hint="`headrace up` registers it; elsewhere `python -m headrace.stack.jobs deploy`.",
+        ) from error
 
 
 def run_of(run_id: UUID) -> FlowRun | None:

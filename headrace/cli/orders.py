@@ -12,11 +12,11 @@ import click
 from headrace.cli import EXIT_FAILED, EXIT_SOME_FAILED
 from headrace.cli.output import gateway_options, json_option, print_json, print_table, size
 from headrace.client import Gateway
-from headrace.errors import InvalidRequest, StackError
+from headrace.errors import HeadraceError, InvalidRequest, StackError
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
-"""How long ``--wait`` goes on asking a gateway that does not answer: it may be restarting."""
+"""How long ``--wait`` goes on asking while the gateway, or Postgres behind it, is away: it may be restarting."""
 
 FINAL = frozenset({"published", "stored", "failed", "cancelled"})
 LOST = frozenset({"failed", "cancelled"})
@@ -137,8 +137,9 @@ def follow(gateway: Gateway, order: dict[str, Any], *, quiet: bool = False) -> d
             try:
                 order = gateway.get(f"/v1/orders/{order_id}")
                 last_answer = time.monotonic()
-            except StackError:
-                if time.monotonic() - last_answer > PATIENCE_SECONDS:
+            except HeadraceError as error:
+                away = isinstance(error, StackError) or error.retryable
+                if not away or time.monotonic() - last_answer > PATIENCE_SECONDS:
                     raise
 
 
