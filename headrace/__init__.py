@@ -16,7 +16,7 @@ The map, in the order in which the bytes travel:
 ``cli``             the command line, loaded lazily
 ==================  =========================================================
 
-Beside them: ``model`` (frozen values that travel between stages), ``recipe``
+Beside them: ``digests``, ``model`` (frozen values that travel between stages), ``recipe``
 (what is to be made), ``errors`` (the error tree), ``settings`` (the only
 reader of the environment), ``process`` (the only door to subprocesses) and
 ``wiring`` (settings become concrete stores and a catalogue).

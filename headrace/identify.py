@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -18,15 +17,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import blake3
-
 from headrace import process, tools
-from headrace.errors import Cancelled, HeadraceError, NotMedia, Undecodable
-from headrace.model import AudioStream, Digests, MediaInfo, MediaKind, SubtitleStream, VideoStream
+from headrace.errors import HeadraceError, NotMedia, Undecodable
+from headrace.model import AudioStream, MediaInfo, MediaKind, SubtitleStream, VideoStream
 from headrace.process import Limits, Stop
-
-READ_BYTES = 4 * 1024 * 1024
-"""Large enough that hashing dominates the calls, small enough to notice a stop at once."""
 
 PROBE_TIMEOUT_SECONDS = 120.0
 """ffprobe reads the first few seconds of streams; more than this is a stuck disk or a trap."""
@@ -101,22 +95,6 @@ _TEXT_SUBTITLES = frozenset(
         "eia_608",
     }
 )
-
-
-def digest_file(path: Path, stop: Stop | None = None) -> Digests:
-    """Return a file's digests, read once.
-
-    Raises ``Cancelled`` when ``stop`` was set, and ``OSError`` where it can't be read.
-    """
-    first, second, size = blake3.blake3(), hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(READ_BYTES):
-            if stop is not None and stop.is_set():
-                raise Cancelled("hashing was stopped")
-            first.update(block)
-            second.update(block)
-            size += len(block)
-    return Digests(first.hexdigest(), second.hexdigest(), size)
 
 
 def probe(path: Path, *, stop: Stop | None = None) -> MediaInfo:

@@ -10,8 +10,8 @@ from headrace import download as downloads
 from headrace.catalogue import items, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
+from headrace.digests import digest_file
 from headrace.errors import ChecksumMismatch, ObjectMissing, SourceNotFound
-from headrace.identify import digest_file
 from headrace.model import Downloaded, ItemState, Progress, SourceKind
 from headrace.stores import ObjectStore
 from headrace.wiring import House, house

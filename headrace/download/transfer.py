@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -14,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Self
 
-import blake3
 import httpx
 import structlog
 
+from headrace.digests import digest_file
 from headrace.download import journal as journals
 from headrace.download.guard import Guard
 from headrace.download.journal import Journal, Validator
@@ -35,13 +34,12 @@ from headrace.errors import (
     SourceTruncated,
     SourceUnavailable,
 )
-from headrace.model import Digests, Downloaded, OnProgress, Progress
+from headrace.model import Downloaded, OnProgress, Progress
 from headrace.process import Stop
 from headrace.source import redact, safe_name
 
 log = structlog.get_logger(__name__)
 
-READ_BYTES = 1024 * 1024
 SYNC_BYTES = 16 * 1024 * 1024
 """Data and journal are synced each time so much has come: what a kill can cost."""
 
@@ -227,7 +225,7 @@ class _Attempt:
         if journal.written_bytes == 0:
             journals.forget(self.destination)
             raise SourceEmpty("the source has no bytes")
-        digests = _digest(journals.part_path(self.destination), self._stop)
+        digests = digest_file(journals.part_path(self.destination), self._stop)
         proofs = ["content-length"] if journal.size_bytes is not None else []
         if self.wish.sha256 is not None:
             if digests.sha256 != self.wish.sha256.lower():
@@ -272,18 +270,6 @@ class _Pace:
         speed = (written - recent[1]) / max(now - recent[0], 1e-6)
         eta = (self._whole - written) / speed if self._whole and speed > 0 else None
         self._on_progress(Progress(written / self._whole if self._whole else None, speed, eta))
-
-
-def _digest(path: Path, stop: Stop | None) -> Digests:
-    b3, sha, size = blake3.blake3(), hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            if stop is not None and stop.is_set():
-                raise Cancelled("the download was stopped")
-            b3.update(piece)
-            sha.update(piece)
-            size += len(piece)
-    return Digests(b3.hexdigest(), sha.hexdigest(), size)
 
 
 def _validator(reply: httpx.Response) -> Validator:

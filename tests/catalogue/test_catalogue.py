@@ -104,6 +104,10 @@ def test_several_may_upgrade_at_once(database_url):
     """Replicas that start together migrate once."""
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(migrate.upgrade, [database_url] * 4))
+    database = Database(database_url)
+    with database.begin() as tx:
+        assert tx.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [migrate.head()]
+    database.close()
 
 
 def test_a_database_that_is_away_is_said_so():

@@ -17,7 +17,8 @@ from headrace.catalogue import assets, items, leases, migrate, orders, publicati
 from headrace.catalogue.assets import Described
 from headrace.catalogue.database import Database
 from headrace.catalogue.orders import Wanted
-from headrace.identify import digest_file, probe
+from headrace.digests import digest_file
+from headrace.identify import probe
 from headrace.model import ItemState
 from headrace.recipe import parse as parse_recipe
 from headrace.source import parse

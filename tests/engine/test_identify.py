@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.digests import digest_file
 from headrace.errors import Cancelled, NotMedia, Undecodable
-from headrace.identify import digest_file, parse_probe, probe, sane_frame_rate
+from headrace.identify import parse_probe, probe, sane_frame_rate
 from headrace.model import MediaKind
 from tests.engine import films
 

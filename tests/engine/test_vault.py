@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.digests import digest_file
 from headrace.errors import Cancelled, ObjectDamaged, ObjectMissing
-from headrace.identify import digest_file
 from headrace.stores.memory import memory_bucket
 from headrace.vault import Vault, choose
 from headrace.vault import vault as module
