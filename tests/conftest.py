@@ -36,6 +36,8 @@ NO_SKIPS = "HEADRACE_NO_SKIPS"
 """Set where everything that tests need is there (the gate): a test that needs a server or the
 browser and is skipped is a failed one then."""
 SERVERS = frozenset({"postgres", "s3_server", "stack"})
+SOURCE_BUCKET = "headrace-test-drop"
+"""A bucket that the tests' stacks may read sources from; a test makes it."""
 START_SECONDS = 30.0
 UP_SECONDS = 180.0
 
@@ -212,6 +214,7 @@ def stack_in(home: Path, **environment: str) -> Stack:
     """Return a stack that isn't started yet; orders may read from loopback."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HEADRACE_", "PREFECT_"))}
     ours = {"HEADRACE_HOME": str(home), "HEADRACE_ALLOWED_NETWORKS": "127.0.0.0/8"}
+    ours["HEADRACE_SOURCE_BUCKETS"] = SOURCE_BUCKET
     path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
     return Stack(home, free_ports(), {**inherited, **ours, "PYTHONPATH": path, **environment})
 

@@ -225,7 +225,7 @@ def upgrade() -> None:
     sa.Column('started_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.CheckConstraint("(state = 'failed') = (error IS NOT NULL)", name='items_failed_say_why'),
-    sa.CheckConstraint("source_kind IN ('url', 'upload', 'asset')", name='items_source_kind'),
+    sa.CheckConstraint("source_kind IN ('url', 'upload', 'asset', 's3')", name='items_source_kind'),
     sa.CheckConstraint("state IN ('queued', 'downloading', 'storing', 'transcoding', 'publishing', 'published', 'stored', 'failed', 'cancelled')", name='items_state'),
     sa.CheckConstraint("state NOT IN ('transcoding', 'publishing', 'published', 'stored') OR asset_id IS NOT NULL", name='items_with_streams_have_an_asset'),
     sa.CheckConstraint('attempts >= 0', name='items_attempts_not_negative'),

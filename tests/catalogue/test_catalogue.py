@@ -88,6 +88,37 @@ def test_the_migrations_make_what_the_tables_say(database_url):
     assert set(tables.SQLModel.metadata.tables) <= made
 
 
+def test_the_migrations_make_the_same_constraints_and_indexes_as_the_models(postgres):
+    """Alembic does not compare checks, so a state that only one of them knows would pass it."""
+
+    def made_by(make):
+        url = postgres.database()
+        database = Database(url)
+        with database.begin() as tx:
+            make(url, tx)
+        with database.begin() as tx:
+            constraints = tx.execute(
+                text(
+                    """
+                    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+                    WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text <> 'alembic_version'
+                    """
+                )
+            ).all()
+            indexes = tx.execute(
+                text(
+                    "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE tablename <> 'alembic_version'"
+                    " AND schemaname = 'public'"
+                )
+            ).all()
+        database.close()
+        return {tuple(row) for row in (*constraints, *indexes)}
+
+    migrated = made_by(lambda url, _tx: migrate.upgrade(url))
+    assert migrated == made_by(lambda _url, tx: tables.SQLModel.metadata.create_all(tx))
+    assert len(migrated) > 60
+
+
 def test_a_downgrade_takes_everything_back_and_an_upgrade_brings_it_again(database_url):
     """Down to nothing and up again."""
     migrate.upgrade(database_url)

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from headrace.check_stream import check
+from headrace.stores.s3 import Endpoint, S3Bucket
+from tests.conftest import SOURCE_BUCKET
 from tests.engine import films
 from tests.orders import encoders, ingest, start_run, wait_until
 from tests.servers import BODY, serving
@@ -173,6 +175,32 @@ def test_a_feed_brings_what_is_new(stack, web):
     assert brought() == ["episode-1.mp4", "episode-2.mp4"]
     assert stack.cli("watch", "remove", web.url + "/feed").returncode == 0
     assert stack.cli("watch", "list", "--json").stdout == ""
+
+
+def test_a_prefix_of_a_bucket_is_a_feed(stack, tmp_path):
+    """Media files under it are taken in, other files and other buckets are not."""
+    made = stack.settings
+    endpoint = Endpoint(
+        made["HEADRACE_S3_ENDPOINT_URL"],
+        "us-east-1",
+        made["HEADRACE_S3_ACCESS_KEY_ID"],
+        made["HEADRACE_S3_SECRET_ACCESS_KEY"],
+    )
+    bucket = S3Bucket(endpoint, SOURCE_BUCKET)
+    bucket.make()
+    bucket.put_file("in/drop.mp4", films.film(tmp_path / "drop.mp4", seconds=1), content_type="video/mp4")
+    bucket.put_bytes("in/notes.txt", b"no film", content_type="text/plain")
+    address = f"s3://{SOURCE_BUCKET}/in/"
+    assert stack.cli("watch", "add", "s3://headrace-vault/masters/").returncode == 2
+    assert stack.cli("watch", "add", address, "--recipe", "archive").returncode == 0
+    look(stack)
+
+    def brought():
+        with stack.api() as api:
+            return {one["source"]: one["state"] for one in api.get("/v1/items").json() if "s3://" in one["source"]}
+
+    wait_until(lambda: brought() == {address + "drop.mp4": "stored"}, 90)
+    assert stack.cli("watch", "remove", address).returncode == 0
 
 
 def look(stack):

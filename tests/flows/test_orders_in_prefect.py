@@ -49,6 +49,16 @@ def test_an_order_from_prefects_own_api(stack, web, published):
     assert {"download the sources", "identify the contents", "store the masters"} <= names
 
 
+def test_runs_show_progress_and_a_link_that_plays(stack, published):
+    """The Prefect UI has a bar for each encode and upload, and a link to what was made."""
+    with prefect(stack) as api:
+        found = api.post("artifacts/filter", json={"limit": 200}).raise_for_status().json()
+    bars = [one["data"] for one in found if one["type"] == "progress"]
+    links = [one["data"] for one in found if one["type"] == "markdown" and "/watch/" in one["data"]]
+    assert 100.0 in bars
+    assert any(published["asset_id"] in link for link in links), [one["type"] for one in found]
+
+
 @pytest.mark.browser
 def test_an_order_from_the_prefect_ui(stack, web, published):
     """Somebody signs in, opens the deployment, fills in the form and presses the button."""
