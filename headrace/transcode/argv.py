@@ -66,16 +66,24 @@ class Sound:
 
 
 def encode_argv(
-    source: Path, media: MediaInfo, recipe: Recipe, rungs: tuple[Rung, ...], sounds: tuple[Sound, ...], *, threads: int
+    source: Path,
+    media: MediaInfo,
+    recipe: Recipe,
+    rungs: tuple[Rung, ...],
+    sounds: tuple[Sound, ...],
+    *,
+    threads: int,
+    hold_seconds: float = 0.0,
 ) -> list[str]:
     """Return the whole argv; outputs are ``NAME.mp4`` in the current folder.
 
     ``threads`` are the decoder's and the filters', which don't change the bytes. ``rungs`` are largest first.
+    The last frame stays for ``hold_seconds``.
     """
     given = ffmpeg.input(tools.address(source), **tools.guard(), threads=threads)
     outputs: list[Any] = []
     if rungs and recipe.video is not None:
-        pictures = _pictures(given[str(media.video[0].index)], media.video[0], rungs)
+        pictures = _pictures(given[str(media.video[0].index)], media.video[0], rungs, hold_seconds)
         outputs += [_video_output(p, r, recipe) for p, r in zip(pictures, rungs, strict=True)]
     outputs += [_audio_output(given[str(sound.stream.index)], sound, recipe) for sound in sounds]
     return [str(tools.ffmpeg()), *_global_options(threads), *ffmpeg.get_args(ffmpeg.merge_outputs(*outputs))]
@@ -94,13 +102,15 @@ def _global_options(threads: int) -> list[str]:
     ]
 
 
-def _pictures(picture: Any, video: VideoStream, rungs: tuple[Rung, ...]) -> list[Any]:
+def _pictures(picture: Any, video: VideoStream, rungs: tuple[Rung, ...], hold_seconds: float) -> list[Any]:
     """Build the cascade: the source becomes the largest rung, each rung the next one."""
     if video.is_interlaced:
         picture = picture.filter("bwdif", mode="send_frame", parity="auto", deint="all")
     # start_time=0: a picture that starts late begins with its first frame, so that frame 0 is
     # at time 0 and every forced IDR lands on the same grid in each rung.
     picture = picture.filter("fps", fps=_rational(rungs[0]), start_time=0)
+    if hold_seconds > 0:
+        picture = picture.filter("tpad", stop_mode="clone", stop_duration=f"{hold_seconds:.6f}")
     picture = _to_sdr(picture, rungs[0]) if video.is_hdr else _to_bt709(picture, video, rungs[0])
     # Square pixels: the display size already holds the sample aspect ratio.
     picture = picture.filter("setsar", 1).filter(

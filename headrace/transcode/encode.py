@@ -49,6 +49,9 @@ WHOLE_SLACK_SECONDS = 0.5
 """An encode is whole with this share of the promised duration, or within this of it:
 containers round, and sound and picture end up to half a second apart."""
 
+HOLD_SLACK_SECONDS = 0.25
+"""A picture may end so long before the sound: players bridge a few frames, and no more."""
+
 _MEASURE_TIMEOUT_SECONDS = 60.0
 
 # ffmpeg ends with AVERROR & 0xFF (FIELD.md, Driving ffmpeg).
@@ -70,13 +73,25 @@ class Plan:
     sounds: tuple[Sound, ...]
 
 
-def plan_encode(source: Path, media: MediaInfo, recipe: Recipe, *, threads: int) -> Plan:
+def plan_encode(source: Path, media: MediaInfo, recipe: Recipe, *, threads: int, hold_seconds: float = 0.0) -> Plan:
     """Decide rungs, sounds and the argv; pure. Raises ``NotMedia`` where the recipe finds nothing to make."""
     rungs = plan_ladder(media.video[0], recipe) if media.video and recipe.video is not None else ()
     sounds = plan_sounds(media if rungs else replace(media, video=()))
     if not rungs and not sounds:
         raise NotMedia("there is no sound in it, and the recipe makes no picture")
-    return Plan(tuple(encode_argv(source, media, recipe, rungs, sounds, threads=threads)), rungs, sounds)
+    argv = encode_argv(source, media, recipe, rungs, sounds, threads=threads, hold_seconds=hold_seconds)
+    return Plan(tuple(argv), rungs, sounds)
+
+
+def plan_hold(plan: Plan, lengths: dict[str, float]) -> float:
+    """Return how long the last frame must stay so that the picture ends with the sound; pure.
+
+    A player whose buffer of pictures ends early waits there for ever (hls.js does).
+    """
+    pictures = [lengths[rung.name] for rung in plan.rungs]
+    sounds = [lengths[sound.name] for sound in plan.sounds if sound.name in lengths]
+    missing = max(sounds, default=0.0) - min(pictures, default=0.0)
+    return missing if pictures and missing > HOLD_SLACK_SECONDS else 0.0
 
 
 def encode(
@@ -96,18 +111,27 @@ def encode(
     """
     plan = plan_encode(source, media, recipe, threads=threads)
     limits = _limits(media, threads)
-    finished = process.run(
-        plan.argv,
-        cwd=work,
-        limits=limits,
-        stop=stop,
-        stall_seconds=STALL_SECONDS,
-        on_line=ProgressReader(media.duration_seconds, on_progress).take,
-    )
-    if finished.returncode != 0:
-        raise failure(finished)
+
+    def run(chosen: Plan) -> Finished:
+        done = process.run(
+            chosen.argv,
+            cwd=work,
+            limits=limits,
+            stop=stop,
+            stall_seconds=STALL_SECONDS,
+            on_line=ProgressReader(media.duration_seconds, on_progress).take,
+        )
+        if done.returncode != 0:
+            raise failure(done)
+        return done
+
+    finished = run(plan)
     tracks, lengths, warnings = _collect(plan, work, stop)
     warnings += _judge(source, media, plan, lengths, finished, limits, stop)
+    hold_seconds = plan_hold(plan, lengths)
+    if hold_seconds > 0:  # known only now: few containers say how long each of their streams is
+        run(plan_encode(source, media, recipe, threads=threads, hold_seconds=hold_seconds))
+        tracks, lengths, _ = _collect(plan, work, stop)
     texts, remarks = subtitles.extract(source, media, work, stop=stop)
     duration = max(lengths.values())
     warnings += [*remarks, *_left_out(media, plan)]

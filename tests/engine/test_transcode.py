@@ -264,3 +264,17 @@ def test_8k_hevc_fits_its_memory_limit(tmp_path: Path) -> None:
     """Eight frames of 7680x4320 become the whole ladder."""
     made = encoded(films.shared("8k24fps_300ms.mp4"), tmp_path / "work", named("web"))
     assert [track.name for track in made.tracks] == ["1080p", "720p", "540p", "360p", "240p", "audio-1"]
+
+
+def test_a_picture_that_ends_early_stays_until_the_sound_ends(tmp_path: Path) -> None:
+    """A player whose pictures end before the sound would wait for ever: the last frame is held."""
+    films.run(
+        *("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=0.2"),
+        *("-f", "lavfi", "-i", "sine=frequency=440:duration=2"),
+        *("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", tmp_path / "early.mkv"),
+    )
+    (tmp_path / "work").mkdir()
+    source = tmp_path / "early.mkv"
+    encoded = encode(source, probe(source), Recipe(video=VideoSettings(heights=(90,))), tmp_path / "work", threads=1)
+    lengths = {track.kind: films.packets(track.path, track.kind[0] + ":0")[-1][0] for track in encoded.tracks}
+    assert abs(lengths["video"] - lengths["audio"]) < 0.1, lengths
