@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     download_jobs: int = Field(default=4, ge=1, le=64)
     """How many items of a bundle download at once."""
     encoder_threads: int = Field(default=0, ge=0, le=256)
-    """x264 threads of an encode; part of the plan, because x264's bytes depend on it. 0: the machine's cores."""
+    """Threads of an encode that decode and scale (x264 has one for each rendition). 0: the machine's cores."""
     watch_hours: int = Field(default=24, ge=1, le=24 * 30)
     """How long a watch link is good for."""
 
