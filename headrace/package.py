@@ -133,6 +133,7 @@ def packager_argv(tracks: Sequence[EncodedTrack], recipe: Recipe, *, languages: 
         "--hls_playlist_type=VOD",
         f"--mpd_output={MANIFEST}",
         "--temp_dir=.",  # its whole-file buffer, beside the output instead of in /tmp
+        "--single_threaded",  # else the race of the tracks numbers the MPD's adaptation sets; as fast
         "--use_fake_clock_for_muxer",  # creation times of 0: the same bytes each time
         "--test_packager_version=headrace",  # the same bytes from a rebuilt packager of the same code
         "--quiet",

@@ -73,7 +73,20 @@ def test_renditions_are_measured(long_film: PackagedSet) -> None:
 
 
 def test_packaging_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    """No date and no version is in any file."""
+    """No date and no version is in any file, nor the order in which the packager's tracks ran."""
+    source = films.film(tmp_path / "a.mp4", seconds=2)
+    tracks = encode(source, probe(source), FAST, tmp_path, threads=2)
+    contents = set()
+    for number in range(12):
+        out = tmp_path / f"out-{number}"
+        out.mkdir()
+        made = package(tracks, FAST, out)
+        contents.add(tuple((out / name).read_bytes() for name in sorted(made.files)))
+    assert len(contents) == 1
+
+
+def test_encoding_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    """What one worker made and another makes again is the same publication."""
     source = films.film(tmp_path / "a.mp4", seconds=2)
     one, two = packaged(source, tmp_path / "1"), packaged(source, tmp_path / "2")
     for name in one.files:
