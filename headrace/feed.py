@@ -77,7 +77,7 @@ def parse(body: bytes, base: str, content_type: str = "") -> list[FeedEntry]:
         return parse_index(body.decode("utf-8", "replace"), base)
     try:
         root = ElementTree.fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise SourceRefused(
             f"the feed can't be read: {error or type(error).__name__}",
             hint="A feed is RSS, Atom, or an HTML page with links to media files.",

@@ -53,6 +53,7 @@ def test_an_html_index():
         b"hello",
         b"<a>",
         b"<other/>",
+        b'<?xml version="1.0" encoding="unheard-of"?><rss/>',
         b'<!DOCTYPE x [<!ENTITY a "b">]><rss>&a;</rss>',
         b'<!DOCTYPE x [<!ENTITY x SYSTEM "file:///etc/passwd">]><rss><channel><item><title>&x;</title></item></channel></rss>',
     ],
