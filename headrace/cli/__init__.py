@@ -98,7 +98,8 @@ def exit_status(error: HeadraceError) -> int:
 
 def main() -> None:
     """Run the command line; every ``HeadraceError`` becomes one clear line and its exit status."""
-    _log_to_stderr()
+    if not {"-h", "--help"}.intersection(sys.argv):  # help logs nothing, and structlog's import takes a third of it
+        _log_to_stderr()
     try:
         outcome = cli.main(standalone_mode=False)
     except HeadraceError as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import click
 
 from headrace.cli.output import gateway_options, json_option, print_json, print_table
-from headrace.client import Gateway
+
+if TYPE_CHECKING:
+    from headrace.client import Gateway
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli.output import duration, gateway_options, json_option, print_json, print_table, size
-from headrace.client import Gateway
+
+if TYPE_CHECKING:
+    from headrace.client import Gateway
 
 
 @click.command()

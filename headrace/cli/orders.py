@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli import EXIT_FAILED, EXIT_SOME_FAILED
 from headrace.cli.output import gateway_options, json_option, print_json, print_table, size
-from headrace.client import Gateway
 from headrace.errors import HeadraceError, InvalidRequest, StackError
+
+if TYPE_CHECKING:
+    from headrace.client import Gateway
 
 POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
