@@ -32,7 +32,8 @@
     │   ├── ToolFailed          tool_failed
     │   ├── ToolInterrupted     tool_interrupted    (retryable)
     │   ├── ToolStalled         tool_stalled        (retryable)
-    │   └── DiskFull            disk_full
+    │   ├── DiskFull            disk_full
+    │   └── DiskFailed          disk_failed
     ├── StoreError              the object store or the vault
     │   ├── StoreUnavailable    store_unavailable   (retryable)
     │   ├── StoreRefused        store_refused
@@ -277,6 +278,13 @@ class DiskFull(WorkError):
 
     code = "disk_full"
     hint = "Free some space on this disk, then retry."
+
+
+class DiskFailed(WorkError):
+    """A file of ours can't be read or written."""
+
+    code = "disk_failed"
+    hint = "Check the folder's permissions and the disk's health."
 
 
 class StoreError(HeadraceError):

@@ -61,10 +61,10 @@ def read(url: str, guard: Guard, *, etag: str | None = None, last_modified: str 
         reply, body = session.read(url, headers, MAX_FEED_BYTES)
     finally:
         session.close()
-    if reply.status_code == NOT_MODIFIED:
+    if reply.status == NOT_MODIFIED:
         return Reading((), etag, last_modified, changed=False)
     check_status(reply)
-    entries = parse(body, str(reply.url), reply.headers.get("content-type", ""))
+    entries = parse(body, reply.url, reply.headers.get("content-type", ""))
     return Reading(tuple(entries), reply.headers.get("etag"), reply.headers.get("last-modified"), changed=True)
 
 

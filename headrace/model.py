@@ -7,7 +7,7 @@ Anything that comes from a file (titles, languages, codec names) is untrusted te
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
@@ -93,6 +93,8 @@ class Progress:
     speed: float | None = None
     """Bytes a second for transfers; times real time for encodes."""
     eta_seconds: float | None = None
+    connections: int | None = None
+    """Of a download, at the moment."""
 
 
 OnProgress = Callable[[Progress], None]
@@ -274,12 +276,21 @@ class Downloaded:
     """A finished download."""
 
     path: Path
-    digests: Digests
+    size_bytes: int
+    sums: dict[str, str]
+    """Lower-case hex by algorithm: those that were asked for, and those that were promised."""
     media_type: str | None
     """What the server said, or ``None``; never believed for anything but a label."""
     name: str | None
     """From ``Content-Disposition`` or the final URL; a label, never a path."""
     resumed_bytes: int = 0
     """How many bytes an earlier attempt had left."""
-    proofs: tuple[str, ...] = field(default=())
+    proofs: tuple[str, ...] = ()
     """Which checks the bytes passed, such as ``content-length`` or ``sha256:order``."""
+    restarts: int = 0
+    """How often the source became another file meanwhile, and the download began again."""
+
+    @property
+    def digests(self) -> Digests:
+        """The content's names; both must have been asked for."""
+        return Digests(self.sums["blake3"], self.sums["sha256"], self.size_bytes)

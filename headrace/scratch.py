@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import UUID
 
-from headrace.model import Digests, Downloaded
+from headrace.model import Downloaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,8 @@ class Scratch:
         folder = self.item(item_id)
         try:
             body = json.loads((folder / "download.json").read_text(encoding="utf-8"))
-            done = Downloaded(**{**body, "digests": Digests(**body["digests"]), "proofs": tuple(body["proofs"])})
-            done = replace(done, path=folder / body["path"])
-            there = done.path.stat().st_size == done.digests.size_bytes
+            done = Downloaded(**{**body, "path": folder / body["path"], "proofs": tuple(body["proofs"])})
+            there = done.path.stat().st_size == done.size_bytes
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None
         return done if there else None

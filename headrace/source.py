@@ -48,6 +48,14 @@ def parse(text: str) -> Source:
     return _url(text)
 
 
+def parse_url(text: str) -> Source:
+    """Return the source that a URL names; raises ``InvalidSource`` for anything else."""
+    source = parse(text)
+    if source.kind is not SourceKind.URL:
+        raise InvalidSource(f"{source.shown} is not a URL", hint="Give an http(s) URL.")
+    return source
+
+
 def _s3(text: str) -> Source:
     bucket, _, key = text.removeprefix("s3://").partition("/")
     if not text.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or not text.isprintable():

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from headrace import settings as settings_module
 from headrace.catalogue.database import Database
-from headrace.download import Guard
+from headrace.download import Downloader, Guard
 from headrace.errors import InvalidSource
 from headrace.scratch import Scratch
 from headrace.settings import Settings
@@ -25,6 +25,7 @@ class House:
     streams: S3Bucket
     incoming: S3Bucket
     guard: Guard
+    downloader: Downloader
     scratch: Scratch
 
     def bucket(self, name: str) -> S3Bucket:
@@ -42,6 +43,7 @@ class House:
     def close(self) -> None:
         """Close what holds connections."""
         self.database.close()
+        self.downloader.close()
 
 
 def endpoint(settings: Settings) -> Endpoint:
@@ -58,13 +60,15 @@ def endpoint(settings: Settings) -> Endpoint:
 def build(settings: Settings) -> House:
     """Return a house for these settings; connects only when used."""
     where = endpoint(settings)
+    guard = Guard(settings.networks)
     return House(
         settings=settings,
         database=Database(settings.database_url.get_secret_value()),
         vault=Vault(S3Bucket(where, settings.s3_vault_bucket)),
         streams=S3Bucket(where, settings.s3_streams_bucket),
         incoming=S3Bucket(where, settings.s3_incoming_bucket),
-        guard=Guard(settings.networks),
+        guard=guard,
+        downloader=Downloader(guard),
         scratch=Scratch(settings.scratch_folder),
     )
 

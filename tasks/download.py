@@ -6,18 +6,22 @@ from uuid import UUID
 
 from prefect import task
 
-from headrace import download as downloads
 from headrace.catalogue import items, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
 from headrace.digests import digest_file
-from headrace.errors import ChecksumMismatch, ObjectMissing, SourceNotFound
+from headrace.download import Wish
+from headrace.download.proof import Promise, check, promise
+from headrace.errors import ObjectMissing, SourceNotFound
 from headrace.model import Downloaded, ItemState, Progress, SourceKind
 from headrace.stores import ObjectStore
 from headrace.wiring import House, house
 from tasks.items import each_item
 from tasks.policy import STAGE
 from tasks.report import Reporter
+
+CATALOGUED = ("blake3", "sha256")
+"""The digests that an asset is known by."""
 
 UNFINISHED = (ItemState.QUEUED, ItemState.DOWNLOADING, ItemState.STORING)
 
@@ -46,8 +50,8 @@ def download_item(here: House, held: Claim, item: Item) -> None:
 def _bring(here: House, held: Claim, item: Item, report: Reporter) -> Downloaded:
     destination = here.scratch.item(item.id) / "source"
     if item.source.kind is SourceKind.URL:
-        wish = downloads.Wish(item.source.locator, item.expected_sha256, here.settings.max_source_bytes)
-        return downloads.fetch(wish, destination, guard=here.guard, on_progress=report, stop=held)
+        wish = Wish(item.source.locator, promised(item), here.settings.max_source_bytes, algorithms=CATALOGUED)
+        return here.downloader.fetch(wish, destination, on_progress=report, stop=held)
     if item.source.kind is SourceKind.UPLOAD:
         with here.database.begin() as tx:
             upload = uploads.get(tx, UUID(item.source.locator), item.owner)
@@ -75,7 +79,12 @@ def _copy(
     except ObjectMissing as error:
         raise SourceNotFound(f"{item.source.shown} is no longer there") from error
     digests = digest_file(part, held)
-    if item.expected_sha256 not in {None, digests.sha256}:
-        raise ChecksumMismatch(f"the SHA-256 is {digests.sha256}, not {item.expected_sha256} as ordered")
+    sums = {"blake3": digests.blake3, "sha256": digests.sha256}
+    proofs = check(promised(item), sums)
     part.replace(destination)
-    return Downloaded(destination, digests, None, name, proofs=("content-length",))
+    return Downloaded(destination, digests.size_bytes, sums, None, name, proofs=("content-length", *proofs))
+
+
+def promised(item: Item) -> tuple[Promise, ...]:
+    """Return what an item's bytes must be."""
+    return (promise("sha256", item.expected_sha256, "order"),) if item.expected_sha256 else ()

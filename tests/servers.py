@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import random
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-BODY = bytes(hashlib.sha256(str(i).encode()).digest()[0] for i in range(64)) * 16384  # 1 MiB
+BODY = bytes(hashlib.sha256(str(i).encode()).digest()[0] for i in range(64)) * 15625  # 1 MB
 OTHER = bytes(reversed(BODY))
 ETAG = '"one"'
+
+LARGE = random.Random(1).randbytes(24 * 2**20 + 12345)
+"""A file of some blocks and a bit."""
+LARGER = LARGE[::-1]
+"""Another file of the same size."""
 
 
 class Server(ThreadingHTTPServer):
@@ -28,6 +35,16 @@ class Server(ThreadingHTTPServer):
         self.folder = folder
         self.seen: dict[str, list[dict[str, str]]] = {}
         self.feeds: dict[str, tuple[str, bytes, str]] = {}
+        self.sent: dict[str, int] = {}
+        """Bytes of bodies by path, as far as the system took them."""
+        self.open: dict[str, int] = {}
+        """Bodies on their way, by path."""
+        self.most: dict[str, int] = {}
+        """The most bodies at once, by path."""
+        self.state: dict[str, int] = {}
+        """What a path's behaviour remembers."""
+        self.lock = threading.Lock()
+        self.ending = False
 
     @property
     def url(self) -> str:
@@ -42,6 +59,7 @@ def serving(folder: Path | None = None) -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.ending = True
         server.shutdown()
         server.server_close()
 
@@ -58,6 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.setdefault(path, []).append({k.lower(): v for k, v in self.headers.items()})
         if path.startswith("/files/"):
             return self._file(path.removeprefix("/files/"))
+        if path.startswith("/large/"):
+            return self._large(path)
         if path in self.server.feeds:
             return self._feed(*self.server.feeds[path])
         return getattr(self, "at_" + path.strip("/").replace("-", "_").replace(".", "_"), self.at_missing)()
@@ -72,9 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _break(self) -> None:
-        self.wfile.flush()
-        self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
+        with suppress(OSError):  # the other end may be gone already
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _ranged(self, body: bytes, etag: str | None = ETAG, **headers: str) -> None:
         fields = {"ETag": etag, **headers} if etag else headers
@@ -92,6 +113,191 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             return self._send(404)
         return self._ranged(path.read_bytes(), f'"{path.stat().st_mtime_ns}"')
+
+    # /large/…: ranges of a large file, and everything that can be wrong with them
+
+    def _large(self, path: str) -> None:
+        with self.server.lock:
+            self.server.open[path] = self.server.open.get(path, 0) + 1
+            self.server.most[path] = max(self.server.open[path], self.server.most.get(path, 0))
+        try:
+            getattr(self, "large_" + path.removeprefix("/large/").replace("-", "_"))(path)
+        finally:
+            with self.server.lock:
+                self.server.open[path] -= 1
+
+    def _span(self, body: bytes = LARGE) -> tuple[int, int] | None:
+        wanted = self.headers.get("Range", "")
+        if not wanted.startswith("bytes="):
+            return None
+        start, _, end = wanted.removeprefix("bytes=").partition("-")
+        return int(start), min(int(end) + 1 if end else len(body), len(body))
+
+    def _part(
+        self, body: bytes = LARGE, *, most: int | None = None, pause: float = 0.0, etag: str | None = ETAG, **more: str
+    ) -> None:
+        """Answer a range rightly, but send ``most`` bytes of it only, and pause after each 64 KiB."""
+        span = self._span(body)
+        fields = {"ETag": etag, **more} if etag else more
+        pinned = self.headers.get("If-Range")
+        if span is None or pinned not in {None, etag, more.get("Last_Modified")}:
+            self._head(200, len(body), **fields)
+            return self._body(body, 0, len(body), most, pause)
+        start, end = span
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(body)}", **fields)
+        return self._body(body, start, end, most, pause)
+
+    def _head(self, status: int, length: int, **fields: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        for name, value in fields.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def _body(self, body: bytes, start: int, end: int, most: int | None = None, pause: float = 0.0) -> None:
+        stop = end if most is None else min(end, start + most)
+        path = urlsplit(self.path).path
+        try:
+            for at in range(start, stop, 65536):
+                piece = body[at : min(at + 65536, stop)]
+                self.wfile.write(piece)
+                with self.server.lock:
+                    self.server.sent[path] = self.server.sent.get(path, 0) + len(piece)
+                if pause:
+                    time.sleep(pause)
+        except OSError:
+            self.close_connection = True
+            return
+        if stop < end:
+            self._break()
+
+    def _count(self, path: str) -> int:
+        """Return how often a path was asked for, this time included."""
+        with self.server.lock:
+            self.server.state[path] = self.server.state.get(path, 0) + 1
+            return self.server.state[path]
+
+    def large_good(self, _: str) -> None:
+        self._part()
+
+    def large_steady(self, _: str) -> None:
+        """About 6 MB/s for each connection."""
+        self._part(pause=0.01)
+
+    def large_dated(self, _: str) -> None:
+        self._part(etag=None, Last_Modified="Sat, 21 Nov 2026 12:00:00 GMT")
+
+    def large_weak(self, _: str) -> None:
+        """A weak ETag is no validator of bytes; there is no other."""
+        self._part(etag='W/"one"')
+
+    def large_bare(self, _: str) -> None:
+        """Ranges, and nothing that tells one version from another."""
+        self._part(etag=None)
+
+    def large_without_ranges(self, _: str) -> None:
+        self._head(200, len(LARGE), ETag=ETAG)
+        self._body(LARGE, 0, len(LARGE))
+
+    def large_breaking(self, _: str) -> None:
+        """Breaks off after 3 MB, whatever is asked for."""
+        self._part(most=3_000_000)
+
+    def large_broken(self, _: str) -> None:
+        """Breaks off after a thousand bytes, always."""
+        self._part(most=1000)
+
+    def large_changing(self, path: str) -> None:
+        """Another file of the same size from the third request on."""
+        if self._count(path) > 2:
+            return self._part(LARGER, etag='"two"')
+        return self._part(pause=0.002)
+
+    def large_changing_silently(self, path: str) -> None:
+        """Another file, and nothing that says so."""
+        return self._part(LARGER if self._count(path) > 2 else LARGE, etag=None)
+
+    def large_if_range_unknown(self, _: str) -> None:
+        """Answers 200 to any If-Range, though nothing has changed, as some CDNs do."""
+        if "If-Range" in self.headers:
+            return self.large_without_ranges("")
+        return self._part()
+
+    def large_whole_cut_to_the_range(self, path: str) -> None:
+        """After the first range: a 200 with the beginning of the file, as long as what was asked for."""
+        span = self._span()
+        if self._count(path) == 1 or span is None:
+            return self._part()
+        self._head(200, span[1] - span[0], ETag=ETAG)
+        return self._body(LARGE, 0, span[1] - span[0])
+
+    def large_shifted(self, path: str) -> None:
+        """A 206 for other bytes than were asked for, the second time."""
+        span = self._span()
+        if self._count(path) != 2 or span is None:
+            return self._part()
+        start, end = span[0] + 10, span[1]
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
+        return self._body(LARGE, start, end)
+
+    def large_short_answers(self, _: str) -> None:
+        """At most 2 MiB of a range, rightly announced: a server may (RFC 9110, 15.3.7)."""
+        start, end = self._span() or (0, len(LARGE))
+        end = min(end, start + 2**21)
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
+        self._body(LARGE, start, end)
+
+    def large_two_at_most(self, path: str) -> None:
+        """Refuses a third connection."""
+        if self.server.open[path] > 2:
+            return self._send(503)
+        return self._part(pause=0.01)
+
+    def large_stalling(self, path: str) -> None:
+        """The second connection sends a little, and then nothing for a minute."""
+        if self._count(path) != 2:
+            return self._part(pause=0.002)
+        start, end = self._span() or (0, len(LARGE))
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
+        self._body(LARGE, start, min(end, start + 100_000))
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not self.server.ending:
+            time.sleep(0.1)
+        return None
+
+    def large_expiring(self, path: str) -> None:
+        """Forbidden after 8 MiB, unless the address is a fresh one."""
+        if "fresh" not in self.path and self.server.sent.get(path, 0) > 2**23:
+            return self._send(403)
+        return self._part(pause=0.002)
+
+    def large_promising(self, _: str) -> None:
+        """Says in each answer what the whole must be (RFC 9530)."""
+        digest = base64.b64encode(hashlib.sha256(LARGE).digest()).decode()
+        self._part(Repr_Digest=f"sha-256=:{digest}:")
+
+    def large_promising_wrongly(self, _: str) -> None:
+        digest = base64.b64encode(hashlib.sha256(LARGER).digest()).decode()
+        self._part(Repr_Digest=f"sha-256=:{digest}:")
+
+    def large_encoded_later(self, path: str) -> None:
+        """The first range plain, the others encoded."""
+        if self._count(path) == 1:
+            return self._part()
+        return self._part(Content_Encoding="gzip")
+
+    def large_lying_about_its_size(self, _: str) -> None:
+        """Announces 1 MiB more than there is."""
+        span = self._span()
+        size = len(LARGE) + 2**20
+        if span is None:
+            self._head(200, size, ETag=ETAG)
+            self._body(LARGE, 0, len(LARGE))
+            return self._break()
+        start, end = span[0], min(span[1], size)
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{size}", ETag=ETAG)
+        self._body(LARGE, start, min(end, len(LARGE)))
+        return self._break() if end > len(LARGE) else None
 
     def _feed(self, content_type: str, body: bytes, etag: str) -> None:
         if self.headers.get("If-None-Match") == etag:
@@ -132,43 +338,41 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (1000, BODY[:1000]))
         self._break()
 
+    def _half(self, *, ranged: bool, etag: str | None = ETAG, length: int = len(BODY) // 2) -> None:
+        """Announce the whole body, and break off."""
+        fields = {"ETag": etag} if etag else {}
+        if ranged:
+            fields["Content_Range"] = f"bytes 0-{len(BODY) - 1}/{len(BODY)}"
+        self._head(206 if ranged else 200, len(BODY), **fields)
+        self._body(BODY, 0, len(BODY), length)
+
     def at_breaks_once(self) -> None:
         """Half of the body, then nothing; the rest to who comes back for it."""
-        if "Range" in self.headers:
-            return self._ranged(BODY)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.send_header("ETag", ETAG)
-        self.end_headers()
-        self.wfile.write(BODY[: len(BODY) // 2])
-        return self._break()
+        return self._half(ranged=True) if len(self.server.seen["/breaks-once"]) == 1 else self._ranged(BODY)
 
     def at_breaks_then_changes(self) -> None:
         """Half of one file; who comes back finds another of the same size."""
         if len(self.server.seen["/breaks-then-changes"]) > 1:
             return self._ranged(OTHER, '"two"')
-        return self.at_breaks_once()
+        return self._half(ranged=True)
 
     def at_breaks_without_validator(self) -> None:
         if len(self.server.seen["/breaks-without-validator"]) > 1:
             return self._send(200, BODY)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(BODY)))
-        self.end_headers()
-        self.wfile.write(BODY[:1000])
-        return self._break()
+        return self._half(ranged=False, etag=None, length=1000)
 
     def at_wrong_range(self) -> None:
-        """A 206 for another range than was asked for, the first time."""
-        if "Range" in self.headers and len(self.server.seen["/wrong-range"]) == 2:
+        """A 206 for another range than was asked for, the second time."""
+        count = len(self.server.seen["/wrong-range"])
+        if count == 2:
             return self._send(206, BODY[10:], Content_Range=f"bytes 10-{len(BODY) - 1}/{len(BODY)}", ETag=ETAG)
-        return self._ranged(BODY) if len(self.server.seen["/wrong-range"]) > 2 else self.at_breaks_once()
+        return self._half(ranged=True) if count == 1 else self._ranged(BODY)
 
     def at_ignores_ranges(self) -> None:
-        """Always 200 and the whole, whatever was asked for."""
+        """Always 200 and the whole, whatever was asked for; it breaks off the first time."""
         if len(self.server.seen["/ignores-ranges"]) > 1:
             return self._send(200, BODY, ETag=ETAG)
-        return self.at_breaks_once()
+        return self._half(ranged=False)
 
     def at_encoded(self) -> None:
         self._send(200, b"xx", Content_Encoding="gzip")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli import EXIT_FAILED, EXIT_SOME_FAILED
 from headrace.cli.output import json_option, print_json
+
+if TYPE_CHECKING:
+    from headrace.download.batch import Job, Outcome
+    from headrace.download.proof import Promise
+
+FILES_AT_ONCE = 8
+"""Short files are limited by the server's answers, long ones have connections of their own."""
 
 
 @click.command()
@@ -19,86 +24,105 @@ from headrace.cli.output import json_option, print_json
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
 @click.option("-d", "--directory", type=click.Path(path_type=Path, file_okay=False), help="The folder to write into.")
 @click.option("--from-file", type=click.File("r", encoding="utf-8"), help="More URLs, one a line; - is stdin.")
+@click.option("--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="The most for a file.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, 256), default=FILES_AT_ONCE, show_default=True, help="Files at once."
+)
 @click.option("--sha256", default=None, metavar="HEX", help="What the one file must be.")
+@click.option("--blake3", default=None, metavar="HEX", help="What the one file must be.")
+@click.option("--md5", default=None, metavar="HEX", help="What the one file must be; prefer --sha256.")
+@click.option("--fsync", is_flag=True, help="Wait until the disk has each file before it gets its name.")
 @json_option
 def fetch(
     urls: tuple[str, ...],
     output: Path | None,
     directory: Path | None,
     from_file: Any,
-    sha256: str | None,
+    connections: int,
+    jobs: int,
+    fsync: bool,
     as_json: bool,
+    **hexes: str | None,
 ) -> int:
     """Download each URL to a file; run again after an interruption, it goes on where it was.
 
-    Exit status: 0 all there, 1 none, 3 some.
+    Large files come over several connections, as many as make them faster. Exit status: 0 all
+    there, 1 none, 3 some.
     """
     lines = [line.strip() for line in from_file] if from_file else []
     wanted = [*urls, *(line for line in lines if line and not line.startswith("#"))]
     if not wanted:
         raise click.UsageError("name at least one URL, or give --from-file")
-    if len(wanted) > 1 and (output or sha256):
-        raise click.UsageError("-o and --sha256 go with exactly one URL; use -d for several")
+    if len(wanted) > 1 and (output or any(hexes.values())):
+        raise click.UsageError("-o and checksums go with exactly one URL; use -d for several")
     if output and directory:
         raise click.UsageError("give -o or -d, not both")
-    failed = sum(not _one(url, output, directory or Path(), sha256, as_json=as_json) for url in wanted)
+
+    from headrace.cli.fetching import shown
+    from headrace.download import Downloader, Guard
+    from headrace.download.batch import fetch_all
+
+    listed = _jobs(wanted, output, directory or Path(), _promises(hexes), connections=connections, durable=fsync)
+    failed = 0
+    downloader = Downloader(Guard(typed_may_be_private=True))
+    try:
+        with shown(len(listed), quiet=as_json) as display:
+            for outcome in fetch_all(downloader, listed, at_once=jobs, on_progress=display.progress):
+                display.ended(outcome)
+                failed += outcome.error is not None
+                _say(outcome, as_json=as_json)
+    finally:
+        downloader.close()
     if not failed:
         return 0
-    return EXIT_FAILED if failed == len(wanted) else EXIT_SOME_FAILED
+    return EXIT_FAILED if failed == len(listed) else EXIT_SOME_FAILED
 
 
-def _one(url: str, output: Path | None, directory: Path, sha256: str | None, *, as_json: bool) -> bool:
-    from headrace.download import Guard, Wish
-    from headrace.download import fetch as download
-    from headrace.errors import HeadraceError, InvalidSource
-    from headrace.model import SourceKind
-    from headrace.source import parse
+def _promises(hexes: dict[str, str | None]) -> tuple[Promise, ...]:
+    from headrace.download.proof import promise
 
-    try:
-        source = parse(url)
-        if source.kind is not SourceKind.URL:
-            raise InvalidSource(f"{source.shown} is not a URL")
-        path = output or directory / source.name
-        with _progress(path.name, quiet=as_json) as report:
-            done = download(
-                Wish(source.locator, sha256), path, guard=Guard(typed_may_be_private=True), on_progress=report
-            )
-    except HeadraceError as error:
-        if as_json:
-            print_json([{"url": url, "error": error.to_json()}])
-        else:
-            click.echo(f"headrace: {error.message}\n  {error.hint}".rstrip(), err=True)
-        return False
+    return tuple(promise(algorithm, text, "order") for algorithm, text in hexes.items() if text)
+
+
+def _jobs(
+    urls: list[str],
+    output: Path | None,
+    directory: Path,
+    promises: tuple[Promise, ...],
+    *,
+    connections: int,
+    durable: bool,
+) -> list[Job]:
+    """Return what is to be done; two URLs whose names are the same get different files."""
+    from headrace.download import Wish
+    from headrace.download.batch import Job, unique_name
+    from headrace.errors import InvalidSource
+    from headrace.source import parse_url
+
+    listed = []
+    taken: set[str] = set()
+    for url in urls:
+        try:
+            source = parse_url(url)
+        except InvalidSource as error:
+            listed.append(Job(url, None, directory, error))
+            continue
+        path = output or directory / unique_name(source.name, taken)
+        wish = Wish(source.locator, promises, connections=connections, durable=durable)
+        listed.append(Job(source.shown, wish, path))
+    return listed
+
+
+def _say(outcome: Outcome, *, as_json: bool) -> None:
+    job, done, error = outcome.job, outcome.done, outcome.error
     if as_json:
-        row = {"url": source.shown, "path": str(path), "error": None, "resumed_bytes": done.resumed_bytes}
-        digests = {name: getattr(done.digests, name) for name in ("size_bytes", "blake3", "sha256")}
-        print_json([{**row, **digests, "proofs": list(done.proofs)}])
+        row: dict[str, Any] = {"url": job.shown, "path": str(job.path), "error": error.to_json() if error else None}
+        if done is not None:
+            row |= {"resumed_bytes": done.resumed_bytes, "size_bytes": done.size_bytes, **done.sums}
+            row |= {"proofs": list(done.proofs), "restarts": done.restarts}
+        print_json([row])
+    elif error is not None:
+        click.echo(f"headrace: {job.shown}: {error.message}\n  {error.hint}".rstrip(), err=True)
     else:
-        click.echo(str(path))
-    return True
-
-
-@contextmanager
-def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} % {task.fields[speed]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(escape(name), total=None, speed="")
-
-        def report(progress: Any) -> None:
-            total = None if progress.fraction is None else 1.0
-            speed = f"{(progress.speed or 0) / 1e6:.1f} MB/s"
-            bar.update(task, total=total, completed=progress.fraction or 0, speed=speed)
-
-        yield report
+        click.echo(str(job.path))
+    sys.stdout.flush()

@@ -1,16 +1,20 @@
-"""Download: bytes from a hostile source into a file, resumable and proven.
+"""Download: bytes from a hostile source into a file, fast, resumable and proven.
 
-``fetch`` is the door. What always holds:
+``Downloader.fetch`` is the door. What always holds:
 
 1. The final name appears atomically, and only with all checks passed.
-2. A resume is pinned to the validator of the first reply (strong ETag, else date); a
-   source that changed starts again, old and new bytes are never spliced.
-3. Data first, journal after, both synced: the journal never claims bytes that may be lost.
+2. Bytes of several replies are put together only where they are pinned to one version of the
+   source (strong ETag, else date), or proven at the end by a digest; a source that changed
+   starts again, old and new bytes are never spliced.
+3. The journal claims blocks by their hashes, and is believed after comparing (``journal``, ``part``).
 4. Bytes are asked for unencoded, because lengths and ranges count encoded ones.
 5. Each hop's address is checked by ``guard``.
+
+``transfer`` tells the story of one file; ``crew`` has its connections, ``ranges`` (pure) shares
+the file out, ``offer`` and ``proof`` (pure) read what replies say, ``body`` reads their bytes.
 """
 
 from headrace.download.guard import Guard
-from headrace.download.transfer import Wish, fetch
+from headrace.download.transfer import Downloader, Wish
 
-__all__ = ["Guard", "Wish", "fetch"]
+__all__ = ["Downloader", "Guard", "Wish"]

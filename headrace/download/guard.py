@@ -6,13 +6,18 @@
    and checked too; ``ipaddress.is_global`` alone lets ``64:ff9b::a9fe:a9fe`` pass.
 3. Every redirect is a new connection and is checked again; one from a public address to
    one that is not is refused even where the first may be private.
+
+Its connections also notice a ``stop`` while they wait for an answer (``stoppable``).
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
@@ -20,7 +25,8 @@ from typing import Any
 import httpcore
 import httpx
 
-from headrace.errors import AddressForbidden, SourceUnavailable, SourceUnresolvable
+from headrace.errors import AddressForbidden, Cancelled, SourceUnavailable, SourceUnresolvable
+from headrace.process import Stop
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -30,6 +36,26 @@ NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 
 COMPATIBLE = IPv6Network("::/96")
 """RFC 4291, section 2.5.5.1 (deprecated): the last 32 bits are an IPv4 address."""
+
+SLICE_SECONDS = 0.5
+"""How long one wait for bytes lasts at most, and so how soon a stop is noticed."""
+
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable(stop: Stop | None) -> Iterator[None]:
+    """Let ``stop`` end this thread's waits for answers in the block: they raise ``Cancelled``."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
+
+
+def current_stop() -> Stop | None:
+    """Return the ``stop`` of this thread's block, if it is in one."""
+    return _STOP.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +96,24 @@ def _all_inside(address: Address) -> Iterable[Address]:
 class GuardedTransport(httpx.HTTPTransport):
     """httpx's transport, connecting only where the guard allows.
 
-    ``may_be_private`` is what the download sets before each hop; ``last_was_private`` is
-    what the last new connection turned out to be.
+    Connections that may be private and others never share a pool: one that was made for a
+    typed address must not serve a redirect from a public one.
     """
 
-    def __init__(self, guard: Guard) -> None:
-        super().__init__(trust_env=False)
-        self.backend = _GuardedBackend(guard)
-        self._pool.close()
+    def __init__(self, guard: Guard, *, may_be_private: bool, max_connections: int, tls: ssl.SSLContext) -> None:
+        # Not httpx's own: it would read all certificates for a pool that is thrown away.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=ssl.create_default_context(), max_connections=8, network_backend=self.backend
+            ssl_context=tls,
+            max_connections=max_connections,
+            network_backend=_GuardedBackend(guard, may_be_private=may_be_private),
         )
 
 
 class _GuardedBackend(httpcore.SyncBackend):
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, *, may_be_private: bool) -> None:
         super().__init__()
         self._guard = guard
-        self.may_be_private = guard.typed_may_be_private
-        self.last_was_private = False
+        self._may_be_private = may_be_private
 
     def connect_tcp(
         self,
@@ -100,16 +125,47 @@ class _GuardedBackend(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         addresses = resolve(host, port)
         for address in addresses:
-            if not self._guard.allows(address, may_be_private=self.may_be_private):
+            if not self._guard.allows(address, may_be_private=self._may_be_private):
                 raise AddressForbidden(f"{host} has the address {address}, which is not allowed", address=str(address))
-        self.last_was_private = not all(is_public(address) for address in addresses)
         failure: Exception | None = None
         for address in addresses:
             try:
-                return super().connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return _Stream(super().connect_tcp(str(address), port, timeout, local_address, socket_options))
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise SourceUnavailable(f"{host} refuses connections on port {port}") from failure
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose reading looks at the thread's ``stop`` twice a second."""
+
+    def __init__(self, inner: httpcore.NetworkStream) -> None:
+        self._inner = inner
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        since, stop = time.monotonic(), _STOP.get()
+        while True:
+            if stop is not None and stop.is_set():
+                raise Cancelled("the download was stopped")
+            try:
+                return self._inner.read(max_bytes, timeout=SLICE_SECONDS)
+            except httpcore.ReadTimeout:
+                if timeout is not None and time.monotonic() - since > timeout:
+                    raise
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 def resolve(host: str, port: int) -> list[Address]:

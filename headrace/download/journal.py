@@ -1,8 +1,15 @@
-"""The journal of a download: what is safely on disk, and of which version of the source.
+"""The journal of a download: which blocks are on disk, and of which version of the source.
 
-``NAME.part`` holds the bytes and ``NAME.part.json`` says how many of them count. The
-data is synced before the journal is replaced, so a kill at any moment leaves a journal
-that claims no more than there is.
+``NAME.part`` holds the bytes and ``NAME.part.journal`` says which of them count. It is text,
+appended to only: a header, then a line ``[BLOCK, BYTES, "HASH"]`` for each block that is
+there, or for the beginning of one. HASH is the XXH3-128 of those bytes.
+
+1. A line is written after the bytes that it speaks of, and both are synced in that order.
+2. No line is believed because it stands there: whoever resumes reads the bytes and compares
+   (``part``). So a line that a power cut left ahead of its data, a disk that forgot, or a
+   file that was moved from another machine by halves costs blocks, never the truth.
+3. A line that was cut is ignored.
+4. Neither header nor line holds a secret: the address is kept without user info and values.
 """
 
 from __future__ import annotations
@@ -12,6 +19,15 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+FORMAT = 2
+"""1 was a JSON file with one length; it is not read any more, such a download starts again."""
+
+MAX_JOURNAL_BYTES = 64 * 1024 * 1024
+"""32,768 blocks at 60 bytes, with room for the lines of unfinished blocks."""
+
+HASH_HEX = 32
+"""128 bits as hex. XXH3 tells damage at a tenth of a cryptographic hash's cost; nobody attacks one's own disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +43,31 @@ class Validator:
         """The value for ``If-Range`` (RFC 9110, section 13.1.5)."""
         return self.etag or self.last_modified
 
+    def agrees(self, other: Validator) -> bool:
+        """Return whether two replies speak of the same bytes: by the strong ETag, else by the date."""
+        if self.etag is not None and other.etag is not None:
+            return self.etag == other.etag
+        return self.last_modified is not None and self.last_modified == other.last_modified
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Which version of which source a journal is about."""
+
+    url: str
+    """For people: without user info, and without the values of the query."""
+    validator: Validator
+    size_bytes: int | None
+    block_bytes: int
+
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """How much of which version of a source is on disk."""
+    """A journal as it was read: what it claims, by block."""
 
-    url: str
-    validator: Validator
-    size_bytes: int | None
-    """The whole length as the server said it, or ``None``."""
-    written_bytes: int
-    """From the beginning of the file; all synced."""
+    header: Header
+    claims: dict[int, tuple[int, str]]
+    """Block → bytes from its start, and the hash of those."""
 
 
 def part_path(destination: Path) -> Path:
@@ -45,45 +75,80 @@ def part_path(destination: Path) -> Path:
     return destination.with_name(destination.name + ".part")
 
 
-def _journal_path(destination: Path) -> Path:
-    return destination.with_name(destination.name + ".part.json")
+def journal_path(destination: Path) -> Path:
+    """Return where the journal of an unfinished download is."""
+    return destination.with_name(destination.name + ".part.journal")
+
+
+def header_line(header: Header) -> str:
+    """Return a journal's first line."""
+    return json.dumps({"format": FORMAT, **asdict(header)}, separators=(",", ":")) + "\n"
+
+
+def claim_line(block: int, length: int, digest: str) -> str:
+    """Return the line that claims a block, or the first ``length`` bytes of it."""
+    return f'[{block},{length},"{digest}"]\n'
 
 
 def load(destination: Path) -> Journal | None:
-    """Return what an earlier attempt left, or ``None`` where that is nothing or can't be trusted."""
+    """Return what an earlier attempt left, or ``None`` where that is nothing or is no journal of ours."""
     try:
-        body: dict[str, Any] = json.loads(_journal_path(destination).read_text(encoding="utf-8"))
-        body["validator"] = Validator(**body["validator"])
-        journal = Journal(**body)
-        on_disk = part_path(destination).stat().st_size
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        path = journal_path(destination)
+        if not part_path(destination).is_file() or path.stat().st_size > MAX_JOURNAL_BYTES:
+            return None
+        return parse(path.read_text(encoding="utf-8", errors="replace"))
+    except FileNotFoundError:
         return None
-    return journal if 0 < journal.written_bytes <= on_disk else None
 
 
-def save(destination: Path, journal: Journal) -> None:
-    """Replace the journal atomically; the data it speaks of must be synced already."""
-    path = _journal_path(destination)
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        json.dump(asdict(journal), file)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+def parse(text: str) -> Journal | None:
+    """Return the journal in a text, or ``None`` where it is none; a bad line is ignored. Pure."""
+    first, _, rest = text.partition("\n")
+    try:
+        header = _header(json.loads(first))
+    except (ValueError, TypeError, KeyError):
+        return None
+    claims: dict[int, tuple[int, str]] = {}
+    for line in rest.split("\n")[:-1]:
+        try:
+            block, length, digest = json.loads(line)
+        except (ValueError, TypeError):
+            continue
+        if _believable(header, block, length, digest):
+            claims[block] = (length, digest)
+    return Journal(header, claims)
+
+
+def _header(body: dict[str, Any]) -> Header:
+    if body["format"] != FORMAT:
+        raise ValueError("another format")
+    size, block = body["size_bytes"], body["block_bytes"]
+    if not (size is None or (type(size) is int and size > 0)) or type(block) is not int or block < 1:
+        raise ValueError("not a size")
+    validator = Validator(**body["validator"])
+    if any(value is not None and not isinstance(value, str) for value in (validator.etag, validator.last_modified)):
+        raise ValueError("not a validator")
+    return Header(str(body["url"]), validator, size, block)
+
+
+def _believable(header: Header, block: Any, length: Any, digest: Any) -> bool:
+    if type(block) is not int or type(length) is not int or not isinstance(digest, str) or len(digest) != HASH_HEX:
+        return False
+    end = block * header.block_bytes + length
+    inside = header.size_bytes is None or end <= header.size_bytes
+    return block >= 0 and 0 < length <= header.block_bytes and inside
 
 
 def forget(destination: Path) -> None:
     """Remove the journal and the unfinished bytes."""
-    _journal_path(destination).unlink(missing_ok=True)
+    journal_path(destination).unlink(missing_ok=True)
     part_path(destination).unlink(missing_ok=True)
 
 
-def finish(destination: Path) -> None:
-    """Give a complete, checked download its final name; durable when this returns."""
-    part_path(destination).replace(destination)
-    _journal_path(destination).unlink(missing_ok=True)
-    folder = os.open(destination.parent, os.O_RDONLY)
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
@@ -11,7 +14,8 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from headrace import __version__
-from headrace.download.guard import Guard, GuardedTransport
+from headrace.download.body import READ_SECONDS, Body, Reply, Wire, length_of, peer_of
+from headrace.download.guard import Guard, GuardedTransport, is_public
 from headrace.errors import (
     HeadraceError,
     RedirectRefused,
@@ -30,30 +34,51 @@ MAX_REDIRECTS = 5
 """FIELD.md, Security."""
 
 CONNECT_SECONDS = 10.0
-READ_SECONDS = 30.0
-"""No byte for so long ends the attempt."""
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+MAX_IDLE = 64
+"""Connections that are kept for another request."""
+
+_Key = tuple[str, str | None, int | None, bool]
+"""Whom a connection is to, and whether a private address was allowed for it."""
+
+_TARGET = re.compile(r"[!-~]+")
+"""A request's target as it is sent: no spaces, and nothing but ASCII (RFC 9112, section 3.2)."""
+
+
+MAX_CONNECTIONS = 128
+"""Of one session to all hosts together; what one host gets is decided elsewhere."""
+
+HEADERS = {"User-Agent": f"headrace/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
 class Session:
-    """Connections to sources, with redirects followed by us because each hop is a decision."""
+    """Connections to sources, with redirects followed by us because each hop is a decision.
+
+    Several threads may use one session. Connections are used again as long as their replies
+    are read to the end.
+    """
 
     def __init__(self, guard: Guard) -> None:
-        self._transport = GuardedTransport(guard)
+        tls = ssl.create_default_context()
         self._typed_may_be_private = guard.typed_may_be_private
-        self._client = httpx.Client(
-            transport=self._transport,
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            headers={"User-Agent": f"headrace/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"},
-        )
+        self._strict = _client(guard, tls, may_be_private=False)
+        self._typed = _client(guard, tls, may_be_private=True) if guard.typed_may_be_private else self._strict
+        self._lock = threading.Lock()
+        self._idle: dict[_Key, list[Wire]] = {}
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        with self._lock:
+            idle, self._idle = self._idle, {}
+        for wire in (wire for wires in idle.values() for wire in wires):
+            wire.own.close()
+        self._strict.close()
+        self._typed.close()
 
     @contextlib.contextmanager
-    def get(
-        self, url: str, headers: Mapping[str, str], *, private: Mapping[str, str] | None = None
-    ) -> Iterator[httpx.Response]:
+    def get(self, url: str, headers: Mapping[str, str], *, private: Mapping[str, str] | None = None) -> Iterator[Reply]:
         """Open a GET after its redirects; the body is not read yet, and any status is returned.
 
         ``private`` headers (credentials) go to the first origin only. Raises a ``SourceError``.
@@ -63,30 +88,91 @@ class Session:
 
     def _follow(
         self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], private: dict[str, str]
-    ) -> httpx.Response:
-        backend = self._transport.backend
-        backend.may_be_private = self._typed_may_be_private
+    ) -> Reply:
+        may_be_private = self._typed_may_be_private
         url = first
         for _ in range(MAX_REDIRECTS + 1):
             sent = headers | private if _origin(url) == _origin(first) else headers
-            reply = stack.enter_context(self._client.stream("GET", url, headers=sent))
+            hop = stack.enter_context(contextlib.ExitStack())
+            reply, public = self._send(hop, url, sent, may_be_private=may_be_private)
             target = reply.headers.get("location")
-            if not reply.is_redirect or target is None:
+            if reply.status not in REDIRECTS or target is None:
                 return reply
-            stack.pop_all().close()
-            backend.may_be_private &= backend.last_was_private
+            hop.close()
+            may_be_private = may_be_private and not public
             url = _next_hop(url, target)
         raise RedirectRefused(f"{redact(first)} redirects more than {MAX_REDIRECTS} times")
 
-    def read(self, url: str, headers: Mapping[str, str], max_bytes: int) -> tuple[httpx.Response, bytes]:
+    def _send(
+        self, hop: contextlib.ExitStack, url: str, headers: dict[str, str], *, may_be_private: bool
+    ) -> tuple[Reply, bool]:
+        """Send a GET over a connection that is free, else a new one; also return whether its peer is public."""
+        key = (*_origin(url), may_be_private)
+        while (wire := self._take(key)) is not None:
+            try:
+                found = self._ask(wire, url, headers)
+            except (SourceTruncated, SourceTimeout):
+                wire.own.close()  # the server has closed it meanwhile: nothing was done, another one is asked
+                continue
+            except BaseException:
+                wire.own.close()
+                raise
+            hop.callback(self._end, key, wire.own, found.body)
+            return found, wire.is_public()
+        client = self._typed if may_be_private else self._strict
+        own = contextlib.ExitStack()
+        response = own.enter_context(client.stream("GET", url, headers=headers))
+        fields = dict(response.headers)
+        body = Body(length_of(response.status_code, fields), response=response)
+        hop.callback(self._end, key, own, body)
+        reply = Reply(response.status_code, response.reason_phrase, fields, url, body)
+        return reply, is_public(peer_of(response.extensions["network_stream"]))
+
+    def _ask(self, wire: Wire, url: str, headers: dict[str, str]) -> Reply:
+        parts = urlsplit(url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not _TARGET.fullmatch(target) or "@" in parts.netloc:
+            raise SourceTruncated(
+                "only httpx knows how to ask for this"
+            )  # it quotes, and makes credentials of user info
+        status, reason, fields, first = wire.ask(target, HEADERS | headers)
+        length = length_of(status, fields)
+        if length is None:
+            raise SourceTruncated("only httpx can tell where this body ends")
+        return Reply(status, reason, fields, url, Body(length, wire=wire, first=first))
+
+    def _take(self, key: _Key) -> Wire | None:
+        with self._lock:
+            wires = self._idle.get(key)
+            return wires.pop() if wires else None
+
+    def _end(self, key: _Key, own: contextlib.ExitStack, body: Body) -> None:
+        """Keep the connection of a body that was read to its end, and close it else."""
+        wire = body.wire()
+        if wire is not None:
+            wire.own = own
+            with self._lock:
+                if sum(len(wires) for wires in self._idle.values()) < MAX_IDLE:
+                    self._idle.setdefault(key, []).append(wire)
+                    return
+        own.close()
+
+    def read(self, url: str, headers: Mapping[str, str], max_bytes: int) -> tuple[Reply, bytes]:
         """Return the answer to a GET (any status) with its body, which must be small."""
         with self.get(url, headers) as reply:
-            body = b""
-            for piece in reply.iter_bytes():
-                body += piece
-                if len(body) > max_bytes:
-                    raise SourceTooLarge(f"{redact(url)} has more than {max_bytes} bytes", hint="Is it really a feed?")
-            return reply, body
+            content = reply.body.read(max_bytes)
+            if content is None:
+                raise SourceTooLarge(f"{redact(url)} has more than {max_bytes} bytes", hint="Is it really a feed?")
+            return reply, content
+
+
+def _client(guard: Guard, tls: ssl.SSLContext, *, may_be_private: bool) -> httpx.Client:
+    return httpx.Client(
+        transport=GuardedTransport(guard, may_be_private=may_be_private, max_connections=MAX_CONNECTIONS, tls=tls),
+        trust_env=False,
+        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+        headers=HEADERS,
+    )
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -107,12 +193,12 @@ def _next_hop(url: str, target: str) -> str:
     return following
 
 
-def check_status(reply: httpx.Response) -> None:
+def check_status(reply: Reply) -> None:
     """Raise the ``SourceError`` that an answer other than 200 or 206 means."""
-    status = reply.status_code
+    status = reply.status
     if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         return
-    said = f"the server answers {status} {reply.reason_phrase}".strip()
+    said = f"the server answers {status} {reply.reason}".strip()
     if status in {404, 410}:
         raise SourceNotFound(said, status=status)
     if status in {401, 403, 407}:
@@ -124,7 +210,7 @@ def check_status(reply: httpx.Response) -> None:
     raise SourceRefused(said, status=status)
 
 
-def _retry_after(reply: httpx.Response) -> float | None:
+def _retry_after(reply: Reply) -> float | None:
     """Return ``Retry-After`` in seconds (RFC 9110, section 10.2.3: a number or a date)."""
     value = reply.headers.get("retry-after", "").strip()
     if value.isdigit():

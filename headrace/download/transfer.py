@@ -1,60 +1,51 @@
-"""One source, one connection: streamed to disk, resumed where it was left, checked at the end."""
+"""One file from its source to its final name: asked for, resumed, fetched in shares, proven.
+
+The first request asks for the first block. A server that knows ranges answers 206, and the
+rest is shared out; one that doesn't answers 200, and its body is taken as it comes.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import re
-import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Self
 
 import httpx
 import structlog
 
-from headrace.digests import digest_file
 from headrace.download import journal as journals
-from headrace.download.guard import Guard
-from headrace.download.journal import Journal, Validator
+from headrace.download import offer as offers
+from headrace.download import proof, ranges
+from headrace.download.body import Reply
+from headrace.download.crew import Crew, Opened, Share
+from headrace.download.guard import Guard, stoppable
+from headrace.download.journal import Header, Journal, Validator
+from headrace.download.offer import Offer
+from headrace.download.pace import Pace
+from headrace.download.part import Part
+from headrace.download.proof import Promise
+from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
 from headrace.errors import (
-    Cancelled,
     ChecksumMismatch,
-    DiskFull,
-    HeadraceError,
     SourceChanged,
     SourceEmpty,
     SourceRefused,
-    SourceTimeout,
     SourceTooLarge,
-    SourceTruncated,
-    SourceUnavailable,
 )
-from headrace.model import Downloaded, OnProgress, Progress
+from headrace.model import Downloaded, OnProgress
 from headrace.process import Stop
-from headrace.source import redact, safe_name
+from headrace.source import redact
 
 log = structlog.get_logger(__name__)
 
-SYNC_BYTES = 16 * 1024 * 1024
-"""Data and journal are synced each time so much has come: what a kill can cost."""
+MOST_CONNECTIONS = 16
+"""For one file, unless its wish says otherwise; as many as they help (``crew``)."""
 
-SLOW_BYTES_PER_SECOND = 1024
-SLOW_SECONDS = 60.0
-"""Slower than this over so long is a slow loris, not a source."""
-
-OWN_RESUMES = 5
-"""How often one call resumes a body that broke off, as long as each time brought new bytes."""
-
-REPORT_SECONDS = 0.5
-"""Twice a second is often enough for a person."""
-
-KEEP_FREE_BYTES = 64 * 1024 * 1024
-"""What a download leaves of the disk for the journals and databases beside it."""
+MAX_RESTARTS = 3
+"""How often a source may become another file while it is downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,243 +53,267 @@ class Wish:
     """What to download, and what to hold it to."""
 
     url: str
-    sha256: str | None = None
-    """Lower-case hex, or ``None`` for no check."""
+    promises: tuple[Promise, ...] = ()
+    """What the bytes must be."""
     max_bytes: int = 1 << 62
     headers: dict[str, str] = field(default_factory=dict)
     """Sent to the first origin only."""
+    connections: int = MOST_CONNECTIONS
+    """The most that are opened for it."""
+    algorithms: tuple[str, ...] = ("blake3",)
+    """Digests that are wanted in any case."""
+    durable: bool = True
+    """Whether the finished file is synced to the disk before it gets its name."""
 
 
-def fetch(
-    wish: Wish,
-    destination: Path,
-    *,
-    guard: Guard,
-    on_progress: OnProgress | None = None,
-    stop: Stop | None = None,
-) -> Downloaded:
-    """Download to ``destination``, resuming what an earlier attempt left beside it.
+class Downloader:
+    """Downloads files, keeping connections for the next one; one for a process, for any thread."""
 
-    Raises a ``SourceError`` (its ``retryable`` says whether another try can help; the bytes
-    so far are kept for it), ``DiskFull``, or ``Cancelled`` when ``stop`` was set.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with _Attempt(wish, destination, guard, on_progress, stop) as attempt:
-        for left in range(OWN_RESUMES, -1, -1):
-            before = attempt.written
-            try:
-                return attempt.run()
-            except SourceChanged:
-                attempt.start_again()
-                if left == 0:
-                    raise
-            except (SourceTruncated, SourceUnavailable, SourceTimeout) as error:
-                if left == 0 or attempt.written <= before or not attempt.resumable:
-                    raise
-                log.info("download.resume", source=redact(wish.url), at=attempt.written, why=error.message)
-    raise SourceTruncated("the source broke off too often")
-
-
-class _Attempt:
-    """One call of ``fetch``: the connection and the part file so far."""
-
-    def __init__(
-        self, wish: Wish, destination: Path, guard: Guard, on_progress: OnProgress | None, stop: Stop | None
-    ) -> None:
-        self.wish = wish
-        self.destination = destination
-        self.written = 0
-        self.resumable = False
-        self._stop = stop
-        self._on_progress = on_progress
+    def __init__(self, guard: Guard) -> None:
         self._session = Session(guard)
-        self._journal: Journal | None = journals.load(destination)
-        self._resumed_bytes = self._journal.written_bytes if self._journal else 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """Close the connections."""
         self._session.close()
 
+    def fetch(
+        self, wish: Wish, destination: Path, *, on_progress: OnProgress | None = None, stop: Stop | None = None
+    ) -> Downloaded:
+        """Download to ``destination``, going on where an earlier attempt was.
+
+        Raises a ``SourceError`` (its ``retryable`` says whether another try can help; the bytes
+        so far are kept for it), ``DiskFull``, ``DiskFailed``, ``Conflict`` where another process
+        is at it, or ``Cancelled`` when ``stop`` was set.
+        """
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with stoppable(stop):
+            return _Transfer(self._session, wish, destination, on_progress, stop).run()
+
+
+class _UnableToRange(Exception):  # noqa: N818 - not an error: another way is taken
+    """The server answers every request with the whole file."""
+
+
+class _Transfer:
+    """One call of ``fetch``."""
+
+    def __init__(
+        self, session: Session, wish: Wish, destination: Path, on_progress: OnProgress | None, stop: Stop | None
+    ) -> None:
+        self._session = session
+        self._wish = wish
+        self._destination = destination
+        self._on_progress = on_progress
+        self._stop = stop
+        self._ranges = True
+        self._if_range = True
+        self._pinned = Validator(None, None)
+        self._size: int | None = None
+        self._restarts = 0
+
     def run(self) -> Downloaded:
-        journal = self._journal
-        if journal is not None and journal.validator.if_range is None:
-            self.start_again()  # nothing to pin a resume to
-            journal = None
-        if journal is not None and journal.size_bytes == journal.written_bytes:
-            return self._finish(journal, None)
-        with self._open(journal) as reply:
-            start = self._start_of(reply, journal)
-            fresh = Journal(self.wish.url, _validator(reply), _whole_size(reply, start), start)
-            self._check_room(fresh)
-            self.resumable = fresh.validator.if_range is not None
-            self._journal = self._receive(reply, fresh)
-            return self._finish(self._journal, reply)
+        while True:
+            try:
+                return self._attempt(self._resumable())
+            except _UnableToRange:
+                self._ranges = False
+            except SourceChanged as error:
+                if self._restarts >= MAX_RESTARTS:
+                    raise
+                self._restarts += 1
+                log.warning("download.restart", source=redact(self._wish.url), why=error.message)
+            journals.forget(self._destination)
 
-    @contextlib.contextmanager
-    def _open(self, journal: Journal | None) -> Iterator[httpx.Response]:
-        pinned = {}
-        if journal is not None and journal.validator.if_range is not None:
-            pinned = {"Range": f"bytes={journal.written_bytes}-", "If-Range": journal.validator.if_range}
-        with self._session.get(self.wish.url, pinned, private=self.wish.headers) as reply:
-            check_status(reply)
-            yield reply
+    def _resumable(self) -> Journal | None:
+        """Return what an earlier attempt left, if what is still to come can be pinned to it."""
+        found = journals.load(self._destination)
+        if found is None or not self._ranges or not found.claims or found.header.size_bytes is None:
+            return None
+        return found if self._can_be_continued(found.header.validator) else None
 
-    def _start_of(self, reply: httpx.Response, journal: Journal | None) -> int:
-        """Return at which byte the reply's body goes into the file, or raise ``SourceChanged``."""
-        if reply.status_code != httpx.codes.PARTIAL_CONTENT:
-            if journal is not None:
-                log.info(
-                    "download.restart", source=redact(self.wish.url), why="the source has changed or has no ranges"
-                )
-            return 0
-        if journal is None:
-            raise SourceRefused("the server answers a plain request with a part of the file")
-        got = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", reply.headers.get("content-range", ""))
-        same = got is not None and int(got[1]) == journal.written_bytes
-        if got is not None and journal.size_bytes is not None and got[3] != "*":
-            same = same and int(got[3]) == journal.size_bytes
-        if journal.validator.etag is not None:
-            same = same and _validator(reply).etag in {journal.validator.etag, None}
-        if not same:
-            raise SourceChanged("the source became another file while it was downloaded; it starts again")
-        return journal.written_bytes
+    def _can_be_continued(self, validator: Validator, offer: Offer | None = None) -> bool:
+        """Return whether bytes of several replies may be put together: pinned, or proven at the end."""
+        return validator.if_range is not None or bool(self._wish.promises or (offer and offer.promises))
 
-    def start_again(self) -> None:
-        """Drop what is on disk."""
-        journals.forget(self.destination)
-        self._journal, self.written, self._resumed_bytes = None, 0, 0
+    # One attempt
 
-    def _check_room(self, journal: Journal) -> None:
-        if journal.size_bytes is None:
-            return
-        if journal.size_bytes > self.wish.max_bytes:
-            raise SourceTooLarge(f"the source has {journal.size_bytes} bytes; {self.wish.max_bytes} is the most")
-        missing = journal.size_bytes - journal.written_bytes + KEEP_FREE_BYTES
-        missing -= shutil.disk_usage(self.destination.parent).free
-        if missing > 0:
-            raise DiskFull(f"{missing} bytes are missing on the disk for this source", path=str(self.destination))
+    def _attempt(self, found: Journal | None) -> Downloaded:
+        reply: Reply | None = None
+        offer: Offer | None = None
+        with contextlib.ExitStack() as stack:
+            if found is None:
+                reply, offer = self._probe(stack)
+                validator, size = offer.validator, offer.size_bytes
+                header = Header(redact(self._wish.url), validator, size, ranges.block_bytes(size))
+            else:
+                header, validator, size = found.header, found.header.validator, found.header.size_bytes
+                self._pinned, self._size = validator, size
+                if (asked := self._first_missing(found)) is not None:
+                    reply, offer = self._open(stack, *asked)
+            self._pinned, self._size = validator, size
+            if size is not None and size > self._wish.max_bytes:
+                raise SourceTooLarge(f"the source has {size} bytes; {self._wish.max_bytes} is the most")
+            promises = proof.chosen((*self._wish.promises, *(offer.promises if offer else ())))
+            algorithms = tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises))))
+            part = Part(self._destination, header, algorithms, found)
+            with contextlib.closing(part):
+                opened = Opened(stack.pop_all(), reply.body) if reply is not None else None
+                self._fetch(part, offer, opened)
+                return self._finish(part, offer, promises)
 
-    def _receive(self, reply: httpx.Response, journal: Journal) -> Journal:
-        """Write the body after ``journal.written_bytes``; return the journal of all of it."""
-        if journal.written_bytes == 0:
-            self.start_again()
-        path = journals.part_path(self.destination)
-        self.written = journal.written_bytes
-        pace = _Pace(self.written, journal.size_bytes, self._on_progress)
-        try:
-            with path.open("r+b" if journal.written_bytes else "wb") as file:
-                file.truncate(journal.written_bytes)
-                file.seek(journal.written_bytes)
-                try:
-                    for piece in reply.iter_raw():  # no chunk size: httpx would hold back, and lose, the last bytes
-                        self._take(file, piece, pace)
-                        if self.written - journal.written_bytes >= SYNC_BYTES:
-                            journal = self._sync(file, journal)
-                finally:
-                    journal = self._journal = self._sync(file, journal)
-        except OSError as error:
-            raise _disk_error(error, self.destination) from error
-        if journal.size_bytes is not None and journal.written_bytes != journal.size_bytes:
-            raise SourceTruncated(f"{journal.written_bytes} of {journal.size_bytes} announced bytes arrived")
-        return journal
-
-    def _take(self, file: IO[bytes], piece: bytes, pace: _Pace) -> None:
-        if self._stop is not None and self._stop.is_set():
-            raise Cancelled("the download was stopped")
-        file.write(piece)
-        self.written += len(piece)
-        if self.written > self.wish.max_bytes:
-            raise SourceTooLarge(f"the source has more than {self.wish.max_bytes} bytes")
-        pace.step(self.written)
-
-    def _sync(self, file: IO[bytes], journal: Journal) -> Journal:
-        file.flush()
-        os.fdatasync(file.fileno())
-        journal = replace(journal, written_bytes=self.written)
-        if self.written:
-            journals.save(self.destination, journal)
-        return journal
-
-    def _finish(self, journal: Journal, reply: httpx.Response | None) -> Downloaded:
-        if journal.written_bytes == 0:
-            journals.forget(self.destination)
+    def _probe(self, stack: contextlib.ExitStack) -> tuple[Reply, Offer]:
+        """Ask for the first block, or for the whole where the server has no ranges."""
+        asked = {"Range": f"bytes=0-{ranges.MIN_BLOCK_BYTES - 1}"} if self._ranges else {}
+        reply = stack.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
+        if offers.is_empty(reply):
             raise SourceEmpty("the source has no bytes")
-        digests = digest_file(journals.part_path(self.destination), self._stop)
-        proofs = ["content-length"] if journal.size_bytes is not None else []
-        if self.wish.sha256 is not None:
-            if digests.sha256 != self.wish.sha256.lower():
-                self.start_again()
-                raise ChecksumMismatch(
-                    f"the SHA-256 is {digests.sha256}, not {self.wish.sha256.lower()} as ordered",
-                    sha256=digests.sha256,
-                )
-            proofs.append("sha256:order")
-        journals.finish(self.destination)
+        if asked and reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _UnableToRange
+        check_status(reply)
+        if reply.headers.get("content-length") == "0":
+            raise SourceEmpty("the source has no bytes")
+        offer = offers.of(reply)
+        if asked and not offer.ranged and offer.size_bytes == ranges.MIN_BLOCK_BYTES:
+            raise _UnableToRange  # some servers say 200 and cut the body to the range
+        if offer.ranged and (not asked or offer.start != 0 or offer.size_bytes is None):
+            if not asked:
+                raise SourceRefused("the server answers a plain request with a part of the file")
+            raise _UnableToRange  # a range, but not one that helps: the whole is asked for instead
+        if offer.ranged and offer.end != offer.size_bytes and not self._can_be_continued(offer.validator, offer):
+            raise _UnableToRange  # nothing would tell whether the next range is of the same file
+        return reply, offer
+
+    def _first_missing(self, found: Journal) -> Span | None:
+        size, block = found.header.size_bytes or 0, found.header.block_bytes
+        done = sorted((index * block, index * block + length) for index, (length, _) in found.claims.items())
+        spans = ranges.missing(size, done)
+        if not spans:
+            return None
+        start, end = spans[0]
+        return start, min(end, (start // block + 1) * block)
+
+    def _open(self, stack: contextlib.ExitStack, start: int, end: int) -> tuple[Reply, Offer]:
+        """Ask for a part of the file that was begun.
+
+        A changed source answers an ``If-Range`` with 200 (RFC 9110, 13.1.5); some servers do so
+        though nothing has changed, and are asked again without it: the reply is compared anyway.
+        """
+        for plainly in (not self._if_range, True):
+            asked = self._range(start, end, plainly=plainly)
+            with contextlib.ExitStack() as mine:
+                reply = mine.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
+                check_status(reply)
+                offer = offers.of(reply)
+                if offer.ranged:
+                    assert self._size is not None  # noqa: S101 - a file that is continued has a size
+                    offers.fits(offer, start, self._size, self._pinned)
+                    stack.push(mine.pop_all())
+                    return reply, offer
+            if self._pinned.if_range is not None and not self._pinned.agrees(offer.validator):
+                raise SourceChanged("the source became another file while it was downloaded")
+            if "If-Range" not in asked:
+                break
+            self._if_range = False
+        raise _UnableToRange
+
+    def _range(self, start: int, end: int, *, plainly: bool) -> dict[str, str]:
+        """Return the headers that ask for a part of the version that was begun."""
+        asked = {"Range": f"bytes={start}-{end - 1}"}
+        if self._pinned.if_range is not None and not plainly:
+            asked["If-Range"] = self._pinned.if_range
+        return asked
+
+    def _ask(self, start: int, end: int) -> Opened:
+        asked_at = time.monotonic()
+        with contextlib.ExitStack() as stack:
+            reply, _ = self._open(stack, start, end)
+            return Opened(stack.pop_all(), reply.body, time.monotonic() - asked_at)
+
+    def _fetch(self, part: Part, offer: Offer | None, opened: Opened | None) -> None:
+        """Bring everything that is missing; the reply that is open comes first."""
+        size = part.header.size_bytes
+        pace = Pace(part.done_bytes, self._on_progress)
+        ranged = offer is not None and offer.ranged
+        ask = self._ask if ranged else None
+        crew = Crew(
+            part,
+            ask,
+            most=self._wish.connections,
+            pace=pace,
+            stop=self._stop,
+            max_bytes=self._wish.max_bytes,
+        )
+        if opened is not None and offer is not None:
+            self._run(crew, part, offer, opened)
+        pace.report(part.done_bytes, size, 0)
+
+    def _run(self, crew: Crew, part: Part, offer: Offer, opened: Opened) -> None:
+        size = part.header.size_bytes
+        if offer.start == 0 and offer.end == size and size is not None and size <= ranges.MIN_BLOCK_BYTES:
+            crew.run_here(Share(0, size), opened)
+            return
+        spans = part.missing() if size is not None else []
+        first = self._first_share(offer, opened, spans)
+        missing = sum(end - start for start, end in spans)
+        count = ranges.connections_at_start(missing, self._wish.connections) if offer.ranged else 1
+        if first is not None and first[0].end is not None:
+            spans = _without(spans, (first[0].start, first[0].end))
+        crew.run(first, spans, count)
+
+    def _first_share(self, offer: Offer, opened: Opened, spans: Sequence[Span]) -> tuple[Share, Opened] | None:
+        """Return the share that the open reply brings, unless its beginning turned out to be damaged."""
+        if not offer.ranged:
+            return Share(0, offer.size_bytes, cuttable=False), opened
+        if any(start <= offer.start < end for start, end in spans):
+            return Share(offer.start, offer.end), opened
+        opened.stack.close()
+        return None
+
+    def _finish(self, part: Part, offer: Offer | None, promises: Sequence[Promise]) -> Downloaded:
+        size = part.header.size_bytes
+        if size is None:
+            size = part.done_bytes
+            if size == 0:
+                raise SourceEmpty("the source has no bytes")
+        sums = part.digests(size)
+        while sums is None:
+            self._again(part)
+            sums = part.digests(size)
+        try:
+            labels = proof.check(promises, sums)
+        except ChecksumMismatch as error:
+            resumed = part.resumed_bytes
+            part.drop()
+            if resumed and not self._restarts:
+                raise SourceChanged(f"{error.message}; the bytes of an earlier attempt are not believed") from error
+            raise
+        part.finish(durable=self._wish.durable)
+        proofs = (*(["content-length"] if part.header.size_bytes is not None else []), *labels)
         return Downloaded(
-            path=self.destination,
-            digests=digests,
-            media_type=reply.headers.get("content-type", "").partition(";")[0].strip() or None if reply else None,
-            name=_name_of(reply) if reply else None,
-            resumed_bytes=self._resumed_bytes,
-            proofs=tuple(proofs),
+            path=self._destination,
+            size_bytes=size,
+            sums=sums,
+            media_type=offer.media_type if offer else None,
+            name=offer.name if offer else None,
+            resumed_bytes=part.resumed_bytes if not self._restarts else 0,
+            proofs=proofs,
+            restarts=self._restarts,
         )
 
-
-class _Pace:
-    """Measures speed over a sliding window, reports it, and ends what is too slow."""
-
-    def __init__(self, start: int, whole: int | None, on_progress: OnProgress | None) -> None:
-        self._whole = whole
-        self._on_progress = on_progress
-        self._marks = [(time.monotonic(), start)]
-
-    def step(self, written: int) -> None:
-        now = time.monotonic()
-        since, at = self._marks[0]
-        if now - since > SLOW_SECONDS and (written - at) / (now - since) < SLOW_BYTES_PER_SECOND:
-            raise SourceTimeout(f"the source sends less than {SLOW_BYTES_PER_SECOND} bytes a second")
-        if now - self._marks[-1][0] < REPORT_SECONDS:
-            return
-        self._marks.append((now, written))
-        while now - self._marks[0][0] > SLOW_SECONDS and len(self._marks) > 2:  # noqa: PLR2004 - keep a window
-            self._marks.pop(0)
-        if self._on_progress is None:
-            return
-        recent = next(mark for mark in self._marks if now - mark[0] <= 5 or mark is self._marks[-2])  # noqa: PLR2004
-        speed = (written - recent[1]) / max(now - recent[0], 1e-6)
-        eta = (self._whole - written) / speed if self._whole and speed > 0 else None
-        self._on_progress(Progress(written / self._whole if self._whole else None, speed, eta))
+    def _again(self, part: Part) -> None:
+        """Fetch the blocks that turned out not to be what was written."""
+        spans = part.take_damaged()
+        log.warning("download.damaged", source=redact(self._wish.url), spans=len(spans))
+        pace = Pace(part.done_bytes, self._on_progress)
+        crew = Crew(
+            part, self._ask, most=self._wish.connections, pace=pace, stop=self._stop, max_bytes=self._wish.max_bytes
+        )
+        crew.run(None, spans, 1)
 
 
-def _validator(reply: httpx.Response) -> Validator:
-    etag = reply.headers.get("etag")
-    if etag is not None and (etag.startswith("W/") or not etag.startswith('"')):
-        etag = None
-    return Validator(etag, reply.headers.get("last-modified"))
-
-
-def _whole_size(reply: httpx.Response, start: int) -> int | None:
-    if reply.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
-        raise SourceRefused("the server insists on an encoded answer, whose length can't be checked")
-    length = reply.headers.get("content-length")
-    if length is None or "transfer-encoding" in reply.headers:
-        return None
-    return start + int(length)
-
-
-def _name_of(reply: httpx.Response) -> str | None:
-    """Return a label for the download: from ``Content-Disposition`` (RFC 6266), else from the URL."""
-    disposition = reply.headers.get("content-disposition", "")
-    found = re.search(r"filename\*=(?:UTF-8|utf-8)''([^;\s]+)", disposition)
-    if found:
-        return safe_name(httpx.URL(f"http://x/{found[1]}").path)
-    found = re.search(r'filename="?([^";]+)"?', disposition)
-    return safe_name(found[1]) if found else safe_name(reply.url.path) if reply.url.path.strip("/") else None
-
-
-def _disk_error(error: OSError, path: Path) -> HeadraceError:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFull("no space is left for this source", path=str(path))
-    return SourceUnavailable(f"{path.name} can't be written: {error.strerror}")
+def _without(spans: Sequence[Span], taken: Span) -> list[Span]:
+    """Return spans without one that lies inside one of them."""
+    left = []
+    for start, end in spans:
+        left += [span for span in ((start, min(end, taken[0])), (max(start, taken[1]), end)) if span[0] < span[1]]
+    return left

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 
+import blake3
 import pytest
 
 from headrace.cli import COMMANDS
@@ -17,6 +18,7 @@ from tests.engine import films
 from tests.servers import BODY, serving
 
 SHA256 = hashlib.sha256(BODY).hexdigest()
+BLAKE3 = blake3.blake3(BODY).hexdigest()
 
 
 def headrace(*words, **environment):
@@ -51,7 +53,7 @@ def test_fetch_takes_many_and_says_which_failed(server, tmp_path):
     done = headrace("fetch", "--from-file", listed, "-d", tmp_path / "out", "--json")
     assert done.returncode == 3
     good, bad = map(json.loads, done.stdout.splitlines())
-    assert (good["sha256"], good["error"]) == (SHA256, None)
+    assert (good["blake3"], good["error"]) == (BLAKE3, None)
     assert bad["error"]["code"] == "source_not_found"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
     assert headrace("fetch", server.url + "/missing", "-o", tmp_path / "x").returncode == 1

@@ -9,9 +9,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from headrace import download
-from headrace.download import Guard, Wish, journal
+from headrace.download import Downloader, Guard, Wish
 from headrace.download.guard import is_public
+from headrace.download.proof import promise
 from headrace.errors import (
     AddressForbidden,
     Cancelled,
@@ -40,8 +40,18 @@ def server():
         yield running
 
 
-def get(server, path, folder, **wish):
-    return download.fetch(Wish(server.url + path, **wish), folder / "film", guard=LOCAL)
+def fetch(wish, destination, guard=LOCAL, **options):
+    downloader = Downloader(guard)
+    try:
+        return downloader.fetch(wish, destination, **options)
+    finally:
+        downloader.close()
+
+
+def get(server, path, folder, sha256=None, **wish):
+    promises = (promise("sha256", sha256, "order"),) if sha256 else ()
+    wanted = Wish(server.url + path, promises, algorithms=("blake3", "sha256"), **wish)
+    return fetch(wanted, folder / "film")
 
 
 @pytest.mark.parametrize("path", ["/good", "/unknown-length", "/redirect", "/named"])
@@ -58,25 +68,26 @@ def test_a_name_from_outside_is_only_a_label(server, tmp_path):
     assert get(server, "/named", tmp_path).name == "passwd"
 
 
-def test_a_broken_body_is_resumed_from_where_it_was(server, tmp_path):
-    """The second request asks for the missing half only, pinned to the first reply's ETag."""
-    done = get(server, "/breaks-once", tmp_path)
-    assert done.path.read_bytes() == BODY
-    first, second = server.seen["/breaks-once"]
-    assert "range" not in first
-    assert second["range"] == f"bytes={len(BODY) // 2}-"
-    assert second["if-range"] == '"one"'
-
-
-def test_a_source_that_changed_starts_again(server, tmp_path):
-    """Old and new bytes of the same size are never spliced (aria2, curl and wget do)."""
-    assert get(server, "/breaks-then-changes", tmp_path).path.read_bytes() == OTHER
-
-
-@pytest.mark.parametrize("path", ["/wrong-range", "/ignores-ranges", "/breaks-once"])
-def test_a_server_that_is_wrong_about_ranges_does_no_harm(server, tmp_path, path):
-    """A 206 for another range and a 200 to a ranged request end in the right bytes."""
+@pytest.mark.parametrize("path", ["/wrong-range", "/breaks-once"])
+def test_a_short_file_that_breaks_off_is_resumed(server, tmp_path, path):
+    """Pinned to the first reply's ETag; a range that wasn't asked for begins it anew."""
     assert get(server, path, tmp_path).path.read_bytes() == BODY
+    assert server.seen[path][1]["range"] == f"bytes={len(BODY) // 2}-{len(BODY) - 1}"
+    assert server.seen[path][1]["if-range"] == '"one"'
+
+
+def test_a_short_file_that_changes_begins_anew(server, tmp_path):
+    """Old and new bytes of the same size are never spliced (aria2, curl and wget do)."""
+    done = get(server, "/breaks-then-changes", tmp_path)
+    assert done.path.read_bytes() == OTHER
+    assert done.restarts == 1
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole_again(server, tmp_path):
+    """A body that broke off can't be resumed there; the error says that another try can help."""
+    with pytest.raises(SourceTruncated):
+        get(server, "/ignores-ranges", tmp_path)
+    assert get(server, "/ignores-ranges", tmp_path).path.read_bytes() == BODY
 
 
 def test_without_a_validator_nothing_is_resumed(server, tmp_path):
@@ -84,26 +95,7 @@ def test_without_a_validator_nothing_is_resumed(server, tmp_path):
     with pytest.raises(SourceTruncated):
         get(server, "/breaks-without-validator", tmp_path)
     assert get(server, "/breaks-without-validator", tmp_path).path.read_bytes() == BODY
-    assert all("range" not in seen for seen in server.seen["/breaks-without-validator"])
-
-
-def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
-    """What the journal claims is on disk, and the next attempt fetches only the rest."""
-    film = tmp_path / "film"
-    journal.part_path(film).write_bytes(BODY[:300_000] + b"not synced yet")
-    journal.save(film, journal.Journal(server.url + "/good", journal.Validator('"one"', None), len(BODY), 300_000))
-    done = get(server, "/good", tmp_path)
-    assert done.path.read_bytes() == BODY
-    assert done.resumed_bytes == 300_000
-    assert server.seen["/good"][-1]["range"] == "bytes=300000-"
-
-
-def test_a_journal_ahead_of_its_data_is_not_believed(server, tmp_path):
-    """A journal that claims more than there is on disk starts the download again."""
-    film = tmp_path / "film"
-    journal.part_path(film).write_bytes(BODY[:1000])
-    journal.save(film, journal.Journal(server.url + "/good", journal.Validator('"one"', None), len(BODY), 300_000))
-    assert get(server, "/good", tmp_path).path.read_bytes() == BODY
+    assert all("if-range" not in seen for seen in server.seen["/breaks-without-validator"])
 
 
 @pytest.mark.parametrize(
@@ -160,9 +152,10 @@ def test_too_large_a_source_is_refused(server, tmp_path, path):
 def test_a_full_disk_is_said_at_once(server, tmp_path, monkeypatch):
     """Before a byte is written, with how much is missing."""
     usage = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("headrace.download.transfer.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("headrace.download.part.shutil.disk_usage", lambda _: usage)
     with pytest.raises(DiskFull, match="bytes are missing"):
-        get(server, "/good", tmp_path)
+        get(server, "/large/good", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stop_ends_a_download_soon(server, tmp_path):
@@ -171,13 +164,13 @@ def test_a_stop_ends_a_download_soon(server, tmp_path):
     threading.Timer(0.3, stop.set).start()
     started = time.monotonic()
     with pytest.raises(Cancelled):
-        download.fetch(Wish(server.url + "/slow"), tmp_path / "film", guard=LOCAL, stop=stop)
+        fetch(Wish(server.url + "/slow"), tmp_path / "film", guard=LOCAL, stop=stop)
     assert time.monotonic() - started < 3
 
 
 def test_a_slow_loris_is_ended(server, tmp_path, monkeypatch):
     """A source below the minimum speed for the whole window ends as a timeout."""
-    monkeypatch.setattr("headrace.download.transfer.SLOW_SECONDS", 0.5)
+    monkeypatch.setattr("headrace.download.pace.SLOW_SECONDS", 0.5)
     with pytest.raises(SourceTimeout):
         get(server, "/slow", tmp_path)
 
@@ -185,8 +178,8 @@ def test_a_slow_loris_is_ended(server, tmp_path, monkeypatch):
 def test_progress_is_reported(server, tmp_path, monkeypatch):
     """Fractions grow up to the whole."""
     seen: list[Progress] = []
-    monkeypatch.setattr("headrace.download.transfer.REPORT_SECONDS", 0.0)
-    download.fetch(Wish(server.url + "/good"), tmp_path / "film", guard=LOCAL, on_progress=seen.append)
+    monkeypatch.setattr("headrace.download.pace.REPORT_SECONDS", 0.0)
+    fetch(Wish(server.url + "/good"), tmp_path / "film", guard=LOCAL, on_progress=seen.append)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -195,13 +188,13 @@ def test_progress_is_reported(server, tmp_path, monkeypatch):
 def test_a_host_that_does_not_exist_is_named(tmp_path):
     """With a hint, and without a retry."""
     with pytest.raises((SourceUnresolvable, SourceUnavailable), match=r"nowhere\.invalid"):
-        download.fetch(Wish("http://nowhere.invalid/x"), tmp_path / "film", guard=LOCAL)
+        fetch(Wish("http://nowhere.invalid/x"), tmp_path / "film", guard=LOCAL)
 
 
 def test_nobody_listening_can_be_tried_again(tmp_path):
     """A refused connection may be a restart."""
     with pytest.raises(SourceUnavailable):
-        download.fetch(Wish("http://127.0.0.1:9/x"), tmp_path / "film", guard=LOCAL)
+        fetch(Wish("http://127.0.0.1:9/x"), tmp_path / "film", guard=LOCAL)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +203,7 @@ def test_nobody_listening_can_be_tried_again(tmp_path):
 def test_loopback_is_refused_however_it_is_written(server, tmp_path, host):
     """Orders may not read from this machine unless its network is allowed."""
     with pytest.raises(AddressForbidden):
-        download.fetch(Wish(f"http://{host}:{server.server_port}/good"), tmp_path / "film", guard=Guard())
+        fetch(Wish(f"http://{host}:{server.server_port}/good"), tmp_path / "film", guard=Guard())
 
 
 @pytest.mark.parametrize(
@@ -244,7 +237,7 @@ def test_addresses_that_are_public(address):
 
 def test_a_typed_private_address_is_the_users_own_business(server, tmp_path):
     """``headrace fetch`` may read what its user typed."""
-    done = download.fetch(Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True))
+    done = fetch(Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True))
     assert done.path.read_bytes() == BODY
 
 
@@ -258,6 +251,6 @@ def test_private_headers_stay_with_their_origin(server, tmp_path):
         with serving() as first:
             first.RequestHandlerClass = handler
             wish = Wish(first.url + "/away", headers={"Authorization": "Bearer secret"})
-            download.fetch(wish, tmp_path / "film", guard=LOCAL)
+            fetch(wish, tmp_path / "film", guard=LOCAL)
             assert first.seen["/away"][0]["authorization"] == "Bearer secret"
         assert "authorization" not in other.seen["/good"][0]

@@ -1,0 +1,122 @@
+"""Many files: several at once, over connections that are used again, each tried again on its own.
+
+This is the retry layer of ``headrace fetch``; the stages of an order have Prefect's instead
+(DESIGN.md, invariant 5).
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import structlog
+
+from headrace.download.transfer import Downloader, Wish
+from headrace.errors import Cancelled, HeadraceError
+from headrace.model import Downloaded, Progress
+
+log = structlog.get_logger(__name__)
+
+TRIES = 4
+BACKOFF_SECONDS = 1.0
+"""Before a file is tried again; doubled each time, and a random half of it left out."""
+
+MOST_PATIENCE_SECONDS = 300.0
+"""A server that asks for a longer pause (Retry-After) fails its file."""
+
+READY_AHEAD = 4
+"""Files in the queue for each that is being fetched, so that a long list isn't all in memory."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One file that is wanted."""
+
+    shown: str
+    """The source as people may see it."""
+    wish: Wish | None
+    path: Path
+    error: HeadraceError | None = None
+    """Why nothing can be fetched at all; then there is no wish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended: with a file, or with an error."""
+
+    job: Job
+    done: Downloaded | None = None
+    error: HeadraceError | None = None
+
+
+def fetch_all(
+    downloader: Downloader, jobs: Sequence[Job], *, at_once: int, on_progress: Callable[[Job, Progress], None]
+) -> Iterator[Outcome]:
+    """Fetch every job, ``at_once`` at a time; yield each outcome as it is known.
+
+    Left early, it stops what is going on; what came is kept for another call.
+    """
+    stop = threading.Event()
+    waiting = iter(jobs)
+    going: set[Future[Outcome]] = set()
+
+    def one(job: Job) -> Outcome:
+        return _fetch(downloader, job, on_progress, stop)
+
+    with ThreadPoolExecutor(at_once, thread_name_prefix="file") as pool:
+        try:
+            while True:
+                while len(going) < at_once * READY_AHEAD and (job := next(waiting, None)) is not None:
+                    going.add(pool.submit(one, job))
+                if not going:
+                    return
+                ended, going = wait(going, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
+        finally:
+            stop.set()
+            for future in going:
+                future.cancel()
+
+
+def _fetch(
+    downloader: Downloader, job: Job, on_progress: Callable[[Job, Progress], None], stop: threading.Event
+) -> Outcome:
+    if job.wish is None:
+        return Outcome(job, error=job.error)
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            done = downloader.fetch(job.wish, job.path, on_progress=lambda now: on_progress(job, now), stop=stop)
+        except Cancelled as error:
+            return Outcome(job, error=error)
+        except HeadraceError as error:
+            pause = max(
+                BACKOFF_SECONDS * 2 ** (TRIES - 1 - left) * random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+                error.evidence.get("retry_after_seconds") or 0.0,
+            )
+            if not error.retryable or not left or pause > MOST_PATIENCE_SECONDS:
+                return Outcome(job, error=error)
+            log.warning("download.again", source=job.shown, why=error.message, wait_seconds=round(pause, 1))
+            if stop.wait(pause):
+                return Outcome(job, error=error)
+        else:
+            return Outcome(job, done)
+    raise AssertionError("the last try returns")
+
+
+def unique_name(name: str, taken: set[str]) -> str:
+    """Return ``name``, or with a number where it is taken already; remembers what it returns.
+
+    Upper and lower case count as the same: some file systems can't tell them apart.
+    """
+    stem, suffix = PurePath(name).stem, PurePath(name).suffix
+    free, number = name, 1
+    while free.lower() in taken:
+        number += 1
+        free = f"{stem} ({number}){suffix}"
+    taken.add(free.lower())
+    return free

@@ -1,0 +1,515 @@
+"""The connections of one download: each fetches a share of the file, in a thread of its own.
+
+1. A share belongs to one worker; before bytes are received their place is reserved, so a
+   share can be cut behind that place at any time and the rest given to somebody else.
+2. Who has finished takes the next stripe of what nobody has begun, over the same connection,
+   else half of what will take longest.
+3. A connection that has stalled is not waited for: another one asks for the same bytes, and
+   whoever delivers first goes on with the share.
+4. More connections are opened only as long as they make the whole faster. A server that
+   refuses them keeps those it has granted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from headrace.download import ranges
+from headrace.download.body import Body
+from headrace.download.guard import SLICE_SECONDS, stoppable
+from headrace.download.pace import Pace
+from headrace.download.part import Part
+from headrace.download.ranges import Span
+from headrace.errors import (
+    Cancelled,
+    HeadraceError,
+    SourceTimeout,
+    SourceTooLarge,
+    SourceTruncated,
+    SourceUnavailable,
+)
+from headrace.process import Stop
+
+log = structlog.get_logger(__name__)
+
+NOTHING = memoryview(b"")
+RIVAL_BYTES = 64 * 1024
+"""The first bytes that show that another connection delivers."""
+
+TICK_SECONDS = 0.1
+LEAVE_SECONDS = 2 * SLICE_SECONDS
+"""What workers get to write down what they have when a download ends early."""
+
+OWN_TRIES = 5
+"""How often in a row a share is asked for again without a block of progress."""
+
+BACKOFF_SECONDS = 0.25
+MAX_BACKOFF_SECONDS = 5.0
+"""Between such tries: doubled each time, and a random half of it left out."""
+
+OWN_PATIENCE_SECONDS = 30.0
+"""A server that asks for a longer pause (Retry-After) is left alone, and the error says for how long."""
+
+GROW_SECONDS = 0.5
+"""How often it is considered whether more connections help."""
+
+GROW_GAIN = 1.1
+"""More connections helped if the whole became faster by so much."""
+
+FAST_BYTES_PER_SECOND = 100e6
+"""A connection as fast as this isn't what holds a download up."""
+
+WORTH_HELP_SECONDS = 0.5
+"""A share that will be done sooner isn't cut: a connection takes about so long to get going."""
+
+STALL_SECONDS = 3.0
+"""A connection without a byte for so long is hedged."""
+
+SLOW_SHARE = 0.25
+"""So is one that is slower than this part of the usual speed, where seconds are to be won by it."""
+
+
+@dataclass(eq=False, slots=True)
+class Share:
+    """A stretch of the file that one worker fetches; changed under the crew's lock only."""
+
+    start: int
+    end: int | None
+    """``None``: until the body ends."""
+    cuttable: bool = True
+    position: int = field(init=False)
+    """Up to here the bytes have come."""
+    flushed: int = field(init=False)
+    """Up to here they are in the file."""
+    reserved: int = field(init=False)
+    """Up to here its worker may be receiving at this moment."""
+    halted: bool = field(init=False, default=False)
+    """Somebody else goes on with it."""
+    hedged: bool = field(init=False, default=False)
+    rate: float = field(init=False, default=0.0)
+    """Bytes a second, recently."""
+    began_at: float = field(init=False)
+    moved_at: float = field(init=False)
+    marked: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.position = self.flushed = self.reserved = self.marked = self.start
+        self.began_at = self.moved_at = time.monotonic()
+
+    def left(self) -> int:
+        """Return the bytes that are still to come; a lot where nobody knows."""
+        return (1 << 62) if self.end is None else self.end - self.position
+
+    def measure(self, now: float, seconds: float) -> None:
+        """Take the speed of the last ``seconds``."""
+        moved = self.position - self.marked
+        if moved:
+            self.moved_at = now
+        weight = min(1.0, seconds)
+        self.rate = moved / seconds if self.rate == 0 else self.rate * (1 - weight) + moved / seconds * weight
+        self.marked = self.position
+
+
+@dataclass(slots=True)
+class Opened:
+    """A reply whose body is still to be read; ``stack`` closes it."""
+
+    stack: contextlib.ExitStack
+    body: Body
+    wait_seconds: float = 0.0
+    """From the request to the reply's head."""
+
+
+Ask = Callable[[int, int], Opened]
+"""Opens a reply with the file's bytes from the first offset up to the second."""
+
+
+class Crew:
+    """The workers of one download. It is the ``stop`` of their reading."""
+
+    def __init__(
+        self, part: Part, ask: Ask | None, *, most: int, pace: Pace, stop: Stop | None, max_bytes: int
+    ) -> None:
+        """``ask`` is ``None`` where the source can't be asked for a part of the file."""
+        self._part = part
+        self._ask = ask
+        self._most = most
+        self._pace = pace
+        self._stop = stop
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition()
+        self._pending: deque[Span] = deque()
+        self._at_work: dict[Share, _Worker] = {}
+        self._workers: list[_Worker] = []
+        self._over = False
+        self._here = False
+        self._gone = 0
+        self._base = part.done_bytes
+        self._ticked = self._considered = time.monotonic()
+        self._considered_bytes = self._base
+        self._before_growth: float | None = None
+        self._usual_rate = 0.0
+        self._usual_wait = 0.0
+
+    def is_set(self) -> bool:
+        """Return whether a worker should stop reading."""
+        return self._over or (self._stop is not None and self._stop.is_set())
+
+    @property
+    def connections(self) -> int:
+        """How many shares are being fetched at the moment."""
+        return len(self._at_work)
+
+    # In the calling thread
+
+    def run_here(self, share: Share, opened: Opened) -> None:
+        """Fetch one short share in the calling thread."""
+        worker = _Worker(self, share, opened)
+        with self._changed:
+            self._at_work[share] = worker
+        self._here = True
+        worker.carry()
+        if self.is_set():
+            raise Cancelled("the download was stopped")
+
+    def run(self, first: tuple[Share, Opened] | None, spans: Sequence[Span], begin_with: int) -> None:
+        """Fetch everything, beginning with so many connections; raises what ended it early."""
+        self._pending.extend(spans)
+        try:
+            if first is not None:
+                self._hire(*first)
+            self._hire_up_to(begin_with)
+            while True:
+                with self._changed:
+                    self._changed.wait_for(self._anything_new, TICK_SECONDS)
+                self._part.check()
+                self._raise_failure()
+                if self.is_set():
+                    raise Cancelled("the download was stopped")
+                if self._finished():
+                    return
+                self._tick(time.monotonic())
+        finally:
+            self._over = True
+            until = time.monotonic() + LEAVE_SECONDS
+            for worker in self._workers:
+                worker.join(max(0.0, until - time.monotonic()))  # later ones end by themselves, and write nothing
+
+    def _anything_new(self) -> bool:
+        return not self._at_work or any(worker.error is not None for worker in self._workers)
+
+    def _raise_failure(self) -> None:
+        for worker in self._workers:
+            if worker.error is not None:
+                raise worker.error
+
+    def _finished(self) -> bool:
+        self._pending.extend(self._part.take_damaged())
+        if self._pending and not self._at_work:
+            self._hire_up_to(1)
+        return not self._at_work and not self._pending
+
+    def _tick(self, now: float) -> None:
+        seconds = now - self._ticked
+        if seconds < TICK_SECONDS:
+            return
+        self._ticked = now
+        with self._changed:
+            for share in self._at_work:
+                share.measure(now, seconds)
+            rates = [share.rate for share in self._at_work if share.rate > 0]
+            self._usual_rate = statistics.median(rates) if rates else self._usual_rate
+            done = self._done_bytes()
+        self._pace.step(done, self._part.header.size_bytes, len(self._at_work))
+        if self._ask is not None and not self._here:
+            self._consider_growth(now, done)
+            self._hedge(now)
+
+    def _done_bytes(self) -> int:
+        return self._base + self._gone + sum(share.position - share.start for share in self._at_work)
+
+    def _consider_growth(self, now: float, done: int) -> None:
+        if now - self._considered < GROW_SECONDS:
+            return
+        rate = (done - self._considered_bytes) / (now - self._considered)
+        self._considered, self._considered_bytes = now, done
+        count = len(self._at_work)
+        if count >= self._most or not count or rate / count > FAST_BYTES_PER_SECOND:
+            return
+        if self._before_growth is not None and rate < self._before_growth * GROW_GAIN:
+            self._most = count  # the last ones didn't help
+            return
+        self._before_growth = rate
+        self._hire_up_to(min(self._most, 2 * count))
+
+    def _hedge(self, now: float) -> None:
+        with self._changed:
+            rates = [share.rate for share in self._at_work if share.rate > 0]
+            usual = statistics.median(rates) if rates else 0.0
+            slow = [share for share in self._at_work if self._is_slow(share, usual, now)]
+            rivals = []
+            for share in slow[: max(1, self._most - len(self._at_work))]:
+                share.hedged = True
+                rivals.append((share, share.position, Share(share.flushed, share.end)))
+        for share, seen, rival in rivals:
+            log.info("download.hedge", at=rival.start, rate=round(share.rate), usual=round(usual))
+            self._hire(rival, instead_of=(share, seen))
+
+    def _is_slow(self, share: Share, usual: float, now: float) -> bool:
+        if share.hedged or share.end is None or share.left() <= 0 or now - share.began_at < STALL_SECONDS:
+            return False
+        if now - share.moved_at > STALL_SECONDS:
+            return True
+        won = share.left() / max(share.rate, 1.0) - share.left() / max(usual, 1.0)
+        return share.rate < SLOW_SHARE * usual and won > STALL_SECONDS and len(self._at_work) > 1
+
+    # Hiring
+
+    def _hire(self, share: Share, opened: Opened | None = None, instead_of: tuple[Share, int] | None = None) -> None:
+        worker = _Worker(self, share, opened, instead_of)
+        with self._changed:
+            self._at_work[share] = worker
+            self._workers.append(worker)
+        worker.start()
+
+    def _hire_up_to(self, count: int) -> None:
+        while len(self._at_work) < count:
+            with self._changed:
+                share = self._next_share(eager=True)
+            if share is None:
+                return
+            self._hire(share)
+
+    def _next_share(self, *, eager: bool = False) -> Share | None:
+        """Return what a free worker fetches next, or ``None`` where nothing is worth it."""
+        if self._pending:
+            return self._next_stripe()
+        victims = [share for share in self._at_work if share.cuttable and share.end is not None and not share.hedged]
+        if not victims or self._ask is None:
+            return None
+        rates = [share.rate for share in victims if share.rate > 0]
+        usual = statistics.mean(rates) if rates else 1.0
+        victim = max(victims, key=lambda share: share.left() / max(share.rate, usual * 0.01))
+        if not eager and victim.left() / max(victim.rate, 1.0) < WORTH_HELP_SECONDS:
+            return None
+        assert victim.end is not None  # noqa: S101 - chosen so
+        at = ranges.split_point(
+            victim.reserved, victim.end, self._part.block, own_speed=victim.rate or usual, other_speed=usual
+        )
+        if at is None or at >= victim.end:
+            return None
+        share = Share(at, victim.end)
+        victim.end = at
+        return share
+
+    def _next_stripe(self) -> Share:
+        start, end = self._pending.popleft()
+        left = end - start + sum(stop - begin for begin, stop in self._pending)
+        length = ranges.stripe(left, self._most, self._part.block, self._usual_rate, self._usual_wait)
+        stop = min(end, (start + length) // self._part.block * self._part.block)
+        if stop <= start or self._ask is None:
+            stop = end
+        if stop < end:
+            self._pending.appendleft((stop, end))
+        return Share(start, stop)
+
+    # Called by workers
+
+    def reserve(self, share: Share, room: int) -> int:
+        """Return how many of the next bytes its worker may receive now; 0 at the share's end."""
+        with self._changed:
+            if share.halted:
+                return 0
+            room = min(room, share.left(), self._max_bytes - share.position + 1)
+            share.reserved = share.position + room
+            return room
+
+    def take_times(self, opened: Opened) -> None:
+        """Take note of how long an answer took."""
+        with self._changed:
+            known = self._usual_wait or opened.wait_seconds
+            self._usual_wait = 0.75 * known + 0.25 * opened.wait_seconds
+
+    def advance(self, share: Share, count: int) -> None:
+        """Take note of written bytes."""
+        share.position += count
+        if share.position > self._max_bytes:
+            raise SourceTooLarge(f"the source has more than {self._max_bytes} bytes")
+        if self._here:
+            self._tick(time.monotonic())
+
+    def take_over(self, rival: Share, share: Share, seen: int) -> bool:
+        """Let a rival that has bytes go on with a share; ``False`` where it has got on since it was ``seen``."""
+        with self._changed:
+            if share not in self._at_work or share.position != seen:
+                share.hedged = False
+                return False
+            share.halted = True
+            rival.end = share.end
+            del self._at_work[share]
+            self._gone += share.flushed - share.start
+            return True
+
+    def give_back(self, share: Share) -> bool:
+        """Leave a share to the others, who get on; ``False`` where there are none."""
+        with self._changed:
+            others = [one for one in self._at_work if one is not share and one.position > one.start and not one.halted]
+            if not others or share.end is None:
+                return False
+            self._pending.append((share.flushed, share.end))
+            self._most = max(1, len(self._at_work) - 1)
+            return True
+
+    def leave(self, share: Share, *, take_next: bool) -> Share | None:
+        """End a share; return the worker's next one, or ``None``."""
+        with self._changed:
+            if self._at_work.pop(share, None) is not None:
+                self._gone += share.position - share.start
+            following = None
+            if take_next and not self._over and len(self._at_work) < self._most:
+                following = self._next_share()
+                if following is not None:
+                    self._at_work[following] = threading.current_thread()  # type: ignore[assignment]
+            self._changed.notify_all()
+            return following
+
+    @property
+    def part(self) -> Part:
+        """The file."""
+        return self._part
+
+    @property
+    def ask(self) -> Ask | None:
+        """How parts of the file are asked for."""
+        return self._ask
+
+
+@dataclass(slots=True)
+class _Ending:
+    """When a worker stops reading: its share is somebody else's, or the download is over."""
+
+    crew: Crew
+    share: Share
+
+    def is_set(self) -> bool:
+        return self.share.halted or self.crew.is_set()
+
+
+class _Worker(threading.Thread):
+    """Fetches shares, one after another."""
+
+    def __init__(
+        self, crew: Crew, share: Share, opened: Opened | None, instead_of: tuple[Share, int] | None = None
+    ) -> None:
+        super().__init__(name="download", daemon=True)
+        self.error: BaseException | None = None
+        self._crew = crew
+        self._share = share
+        self._opened = opened
+        self._instead_of = instead_of
+
+    def run(self) -> None:
+        share: Share | None = self._share
+        try:
+            while share is not None:
+                self._share = share
+                done = self.carry()
+                share = self._crew.leave(share, take_next=done)
+        except BaseException as error:  # noqa: BLE001 - the thread ends here; who waits for it raises it
+            self.error = error
+            self._crew.leave(self._share, take_next=False)
+
+    def carry(self) -> bool:
+        """Fetch the worker's share, trying again where that helps; return whether to go on with another."""
+        share, failures = self._share, 0
+        ending = _Ending(self._crew, share)
+        while True:
+            before = share.position
+            try:
+                with stoppable(ending):
+                    self._stream(share, ending)
+            except Cancelled:
+                if not share.halted:
+                    raise
+                return True
+            except (SourceTruncated, SourceUnavailable, SourceTimeout) as error:
+                if share.halted or self._crew.is_set():
+                    return True
+                if self._instead_of is not None:
+                    return False  # a rival that got nowhere
+                failures = 0 if share.position - before >= self._crew.part.block else failures + 1
+                if share.position == before and self._crew.give_back(share):
+                    log.info("download.fewer", why=error.message)
+                    return False
+                self._wait_or_raise(error, failures)
+            else:
+                return True
+
+    def _wait_or_raise(self, error: HeadraceError, failures: int) -> None:
+        wait = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
+        wait = max(wait if failures else 0.0, error.evidence.get("retry_after_seconds") or 0.0)
+        if self._crew.ask is None or failures > OWN_TRIES or wait > OWN_PATIENCE_SECONDS:
+            raise error
+        log.info("download.resume", at=self._share.position, why=error.message, wait_seconds=round(wait, 2))
+        until = time.monotonic() + wait
+        while time.monotonic() < until and not self._crew.is_set():
+            time.sleep(min(TICK_SECONDS, max(0.0, until - time.monotonic())))
+
+    def _stream(self, share: Share, ending: Stop) -> None:
+        opened, self._opened = self._opened, None
+        if opened is None:
+            assert self._crew.ask is not None  # noqa: S101 - who can't ask has an open reply, or has raised
+            assert share.end is not None  # noqa: S101
+            opened = self._crew.ask(share.position, share.end)
+            self._crew.take_times(opened)
+        with opened.stack:
+            if self._instead_of is None:
+                self._copy(share, opened.body, ending)
+            else:
+                self._rival(share, opened.body, ending)
+
+    def _rival(self, share: Share, body: Body, ending: Stop) -> None:
+        """Wait for the first bytes, then go on with the stalled share, unless it has got on meanwhile."""
+        assert self._instead_of is not None  # noqa: S101 - the caller asked
+        room = memoryview(bytearray(RIVAL_BYTES))
+        count = body.read_into(room[: self._crew.reserve(share, len(room))], ending)
+        (rivalled, seen), self._instead_of = self._instead_of, None
+        if count and self._crew.take_over(share, rivalled, seen):
+            self._copy(share, body, ending, room[:count])
+        else:
+            share.end = share.position
+
+    def _copy(self, share: Share, body: Body, ending: Stop, first: memoryview = NOTHING) -> None:
+        """Move a body into the file; its ``first`` bytes have been read already."""
+        crew = self._crew
+        lane = crew.part.lane(share.position)
+        try:
+            while count := crew.reserve(share, len(lane.room())):
+                room = lane.room()[:count]
+                if first:
+                    count = min(len(first), count)
+                    room[:count], first = first[:count], first[count:]
+                else:
+                    count = body.read_into(room, ending)
+                if share.halted:
+                    return
+                if count == 0:
+                    if share.end is None:
+                        share.end = share.position
+                        return
+                    raise SourceTruncated(f"the body ended {share.left()} bytes too early")
+                crew.advance(share, count)
+                if lane.filled(count):
+                    share.flushed = share.position
+        finally:
+            lane.close()
+            share.flushed = max(share.flushed, lane.position)

@@ -1,0 +1,114 @@
+"""What a reply offers: which bytes, of which version, of how long a file. Pure.
+
+A reply is believed only as far as it fits the request (RFC 9110, sections 14 and 15.3.7):
+a 206 for other bytes, a 200 to a ranged request and an encoded body are not what was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from headrace.download import proof
+from headrace.download.body import Reply, length_of
+from headrace.download.journal import Validator
+from headrace.download.proof import Promise
+from headrace.errors import SourceChanged, SourceRefused
+from headrace.source import safe_name
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_EMPTY_RANGE = re.compile(r"bytes \*/0")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One reply's body, in terms of the file."""
+
+    ranged: bool
+    """Whether the server answered with the range (206) or with the whole (200)."""
+    start: int
+    end: int | None
+    """Where the body ends, excluded; ``None`` where only its end tells."""
+    size_bytes: int | None
+    """The whole file's."""
+    validator: Validator
+    promises: tuple[Promise, ...]
+    name: str | None
+    media_type: str | None
+
+
+def of(reply: Reply) -> Offer:
+    """Return what a 200 or 206 offers; raises ``SourceRefused`` where it is not what HTTP allows."""
+    if reply.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+        raise SourceRefused("the server insists on an encoded answer, whose bytes can't be told apart")
+    ranged = reply.status == httpx.codes.PARTIAL_CONTENT
+    start, end, size = _range_of(reply) if ranged else (0, _length_of(reply), _length_of(reply))
+    return Offer(
+        ranged=ranged,
+        start=start,
+        end=end,
+        size_bytes=size,
+        validator=validator_of(reply),
+        promises=proof.from_headers(reply.headers, whole=not ranged),
+        name=_name_of(reply),
+        media_type=reply.headers.get("content-type", "").partition(";")[0].strip() or None,
+    )
+
+
+def is_empty(reply: Reply) -> bool:
+    """Return whether a 416 says that the file has no bytes at all."""
+    ranges = reply.headers.get("content-range", "").strip()
+    return reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and bool(_EMPTY_RANGE.fullmatch(ranges))
+
+
+def fits(offer: Offer, start: int, size_bytes: int, pinned: Validator | None) -> None:
+    """Check that a 206 continues a file that was begun; raises ``SourceChanged``.
+
+    ``pinned`` is what the file's first reply said, or ``None`` for a mirror's first reply,
+    whose validators mean nothing across hosts.
+    """
+    same = offer.start == start and offer.size_bytes in {size_bytes, None}
+    if pinned is not None and same:
+        said = offer.validator
+        silent = said.etag is None and said.last_modified is None
+        same = silent or pinned.agrees(said)
+    if not same:
+        raise SourceChanged("the source became another file while it was downloaded")
+
+
+def validator_of(reply: Reply) -> Validator:
+    """Return the strong ETag and the date of a reply."""
+    etag = reply.headers.get("etag")
+    if etag is not None and not (etag.startswith('"') and etag.endswith('"') and len(etag) > 1):
+        etag = None
+    return Validator(etag, reply.headers.get("last-modified"))
+
+
+def _range_of(reply: Reply) -> tuple[int, int, int | None]:
+    found = _CONTENT_RANGE.fullmatch(reply.headers.get("content-range", "").strip())
+    if found is None:
+        raise SourceRefused("the server answers with a part of the file and doesn't say which")
+    start, end = int(found[1]), int(found[2]) + 1
+    size = None if found[3] == "*" else int(found[3])
+    length = _length_of(reply)
+    if end <= start or (size is not None and end > size) or length not in {end - start, None}:
+        raise SourceRefused(f"the server's answer contradicts itself: {found[0]}")
+    return start, end, size
+
+
+def _length_of(reply: Reply) -> int | None:
+    return length_of(reply.status, reply.headers)
+
+
+def _name_of(reply: Reply) -> str | None:
+    """Return a label for the download: from ``Content-Disposition`` (RFC 6266), else from the URL."""
+    disposition = reply.headers.get("content-disposition", "")
+    if found := re.search(r"filename\*=(?:UTF-8|utf-8)''([^;\s]+)", disposition):
+        return safe_name(unquote(found[1]))
+    if found := re.search(r'filename="?([^";]+)"?', disposition):
+        return safe_name(found[1])
+    path = urlsplit(reply.url).path
+    return safe_name(unquote(path)) if path.strip("/") else None

@@ -1,0 +1,492 @@
+"""The part file of a download: written in any order, hashed in order, journaled block by block.
+
+Workers write through a ``Lane`` each. A thread of the part follows the beginning that is
+complete, reads it back (from the page cache) and computes the digests of the whole, so
+they are there when the last byte is. What a journal claims is compared on the way: a
+block that isn't what was written is missing again.
+
+1. Bytes first, then the journal's line; both are synced in that order, in the background.
+2. The final name appears by one rename, after everything was checked (and synced, if that is wanted).
+3. One process at a time: the part file is locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from headrace.download import journal as journals
+from headrace.download import proof, ranges
+from headrace.download.journal import Header, Journal
+from headrace.download.ranges import Span
+from headrace.errors import Conflict, DiskFailed, DiskFull, HeadraceError
+
+SYNC_SECONDS = 10.0
+"""How often data and journal are synced while a download runs: what a power cut can cost."""
+
+CLAIM_SECONDS = 5.0
+"""A block that takes longer is claimed as far as it is: what a kill costs on a slow line."""
+
+INLINE_BYTES = 1024 * 1024
+"""Up to here the digests are computed by who writes; a thread costs more than it brings."""
+
+KEPT_BLOCKS = 32
+"""Written blocks that are kept in memory until they are hashed, so that they needn't be read back."""
+
+KEEP_FREE_BYTES = 64 * 1024 * 1024
+"""What a download leaves of the disk for the journals and databases beside it."""
+
+
+class Part:
+    """The unfinished file of one download; a context manager that lets go of it."""
+
+    def __init__(self, destination: Path, header: Header, algorithms: tuple[str, ...], found: Journal | None) -> None:
+        """Open it: what ``found`` claims is kept and compared, without it anything there is dropped.
+
+        Raises ``Conflict`` where another process has it, ``DiskFull`` where it can't fit.
+        """
+        self.destination = destination
+        self.header = header
+        self.block = header.block_bytes
+        self._claims: dict[int, tuple[int, str]] = dict(found.claims) if found is not None else {}
+        self._lengths = {index: length for index, (length, _) in self._claims.items()}
+        self._digests = {name: proof.new(name) for name in algorithms}
+        self._hashed = 0
+        self._damaged: list[Span] = []
+        self._changed = threading.Condition()
+        self._failure: HeadraceError | None = None
+        self._closing = False
+        self._writers = 0
+        self._one_writes = threading.Lock()  # the kernel lets one write to a file at a time; the others would spin
+        self._following = False
+        self._threads: list[threading.Thread] = []
+        self._buffers: list[memoryview] = []
+        self._kept: dict[int, memoryview] = {}
+        self._journal: int | None = None
+        self._unsynced = False
+        self._named = False
+        self._whole: int | None = header.size_bytes
+        self._data = _open(journals.part_path(destination))
+        try:
+            self._prepare(found)
+        except BaseException:
+            if found is None:
+                journals.forget(destination)
+            os.close(self._data)
+            raise
+        self.resumed_bytes = sum(self._lengths.values())
+
+    def _prepare(self, found: Journal | None) -> None:
+        with self._translated():
+            if found is None:
+                journals.journal_path(self.destination).unlink(missing_ok=True)
+                os.ftruncate(self._data, 0)
+            self._reserve()
+            self._believe_beginnings()
+            if found is not None:
+                self._open_journal(fresh=False)
+        if self._lengths:
+            self._follow(max(self._lengths) * self.block + 1)
+
+    def _believe_beginnings(self) -> None:
+        """Compare the claims of unfinished blocks now, because a worker goes on behind them."""
+        for block, (length, digest) in list(self._claims.items()):
+            if length < self._room(block):
+                view = memoryview(bytearray(length))
+                if not (_read(self._data, view, block * self.block) and _short_digest(view) == digest):
+                    del self._lengths[block]
+                del self._claims[block]
+
+    def _reserve(self) -> None:
+        """Check the room on the disk, and take it, so that a full disk is known before a byte comes."""
+        size = self.header.size_bytes
+        if size is None or size <= INLINE_BYTES:
+            return
+        held = os.fstat(self._data).st_blocks * 512
+        room = shutil.disk_usage(self.destination.parent).free
+        lacking = size - held + KEEP_FREE_BYTES - room
+        if lacking > 0:
+            raise DiskFull(
+                f"{lacking} bytes are missing on the disk for this source",
+                path=str(self.destination),
+                missing_bytes=lacking,
+            )
+        try:
+            os.posix_fallocate(self._data, 0, size)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+                raise
+
+    # What is there, and what is missing
+
+    def missing(self) -> list[Span]:
+        """Return what no line claims and no worker has written; the size must be known."""
+        assert self.header.size_bytes is not None  # noqa: S101 - the caller knows it
+        with self._changed:
+            done = sorted((index * self.block, index * self.block + n) for index, n in self._lengths.items())
+        return ranges.missing(self.header.size_bytes, done)
+
+    def take_damaged(self) -> list[Span]:
+        """Return the spans that were claimed and turned out to be something else, once each."""
+        with self._changed:
+            found, self._damaged = self._damaged, []
+        return found
+
+    @property
+    def done_bytes(self) -> int:
+        """How many bytes are there, in whole blocks and beginnings of blocks."""
+        with self._changed:
+            return sum(self._lengths.values())
+
+    @property
+    def descriptor(self) -> int:
+        """The open file."""
+        return self._data
+
+    def check(self) -> None:
+        """Raise what went wrong in the background (``DiskFull``)."""
+        if self._failure is not None:
+            raise self._failure
+
+    # Writing
+
+    def lane(self, start: int) -> Lane:
+        """Return what writes from ``start`` on; the block that ``start`` is in must be there up to it."""
+        return Lane(self, start)
+
+    def write(self, position: int, view: memoryview) -> None:
+        """Write bytes at a place; does nothing once the part is let go of."""
+        with self._changed:
+            if self._closing:
+                return
+            self._writers += 1
+        try:
+            with self._translated(), self._one_writes:
+                while view:
+                    count = os.pwrite(self._data, view, position)
+                    view, position = view[count:], position + count
+        finally:
+            with self._changed:
+                self._writers -= 1
+                if self._closing:
+                    self._changed.notify_all()
+
+    def claim(self, block: int, content: memoryview) -> None:
+        """Remember that a block, or its beginning, is written: ``content`` is what."""
+        length = len(content)
+        last = block == 0 and length == self.header.size_bytes  # it is complete: nothing to resume
+        line = b"" if last else journals.claim_line(block, length, _short_digest(content)).encode()
+        with self._translated(), self._changed:
+            if self._closing or (length <= self._lengths.get(block, 0) and block not in self._claims):
+                return  # a worker that was overtaken claims less than there is
+            self._claims.pop(block, None)
+            self._lengths[block] = length
+            self._unsynced = True
+            if not last:
+                self._open_journal(fresh=True)
+                assert self._journal is not None  # noqa: S101 - just opened
+                os.write(self._journal, line)
+            self._take_inline(block * self.block, content)
+            self._follow(block * self.block + length)
+            self._changed.notify_all()
+
+    def _take_inline(self, start: int, content: memoryview) -> None:
+        """Hash the first bytes as they are written: for a small file a thread costs more than it brings."""
+        if not self._following and self._hashed - start in range(len(content)) and start + len(content) <= INLINE_BYTES:
+            fresh = content[self._hashed - start :]
+            for digest in self._digests.values():
+                digest.update(fresh)
+            self._hashed += len(fresh)
+
+    def _follow(self, end: int) -> None:
+        """Start the thread that hashes, unless whoever writes has done it up to ``end``."""
+        if self._hashed < end and not self._following:
+            self._following = True
+            self._start(self._hash, "digests")
+
+    # Buffers, each of a block
+
+    def take_buffer(self) -> memoryview:
+        """Return a buffer that nobody uses."""
+        with self._changed:
+            if self._buffers:
+                return self._buffers.pop()
+        size = self.header.size_bytes
+        return memoryview(bytearray(self.block if size is None else min(self.block, size)))
+
+    def give_buffer(self, buffer: memoryview) -> None:
+        """Take a buffer back."""
+        with self._changed:
+            self._buffers.append(buffer)
+
+    def hand_on(self, block: int, buffer: memoryview, length: int) -> memoryview:
+        """Keep a written block for whoever hashes, if its turn comes soon; return a buffer to go on with."""
+        with self._changed:
+            ahead = block - self._hashed // self.block
+            if not self._following or ahead < 0 or ahead >= KEPT_BLOCKS or len(self._kept) >= KEPT_BLOCKS:
+                return buffer
+            self._kept[block] = buffer[:length]
+        return self.take_buffer()
+
+    def _open_journal(self, *, fresh: bool) -> None:
+        if self._journal is not None:
+            return
+        path = journals.journal_path(self.destination)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._journal = os.open(path, flags | (os.O_TRUNC if fresh else 0), 0o666)
+        if fresh:
+            os.write(self._journal, journals.header_line(self.header).encode())
+        else:
+            os.write(self._journal, b"\n")  # ends a line that was cut
+        self._start(self._sync_now_and_then, "sync")
+
+    # In the background
+
+    def _start(self, work: Any, name: str) -> None:
+        thread = threading.Thread(target=self._watched, args=(work,), name=f"{name} of a download", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _watched(self, work: Any) -> None:
+        try:
+            with self._translated():
+                work()
+        except HeadraceError as error:
+            with self._changed:
+                self._failure = error
+                self._changed.notify_all()
+
+    def _hash(self) -> None:
+        """Hash block after block, in the file's order, as they are complete."""
+        buffer = memoryview(bytearray(self.block))
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or self._ready())
+                if self._closing:
+                    return
+                block = self._hashed // self.block
+                claim, kept = self._claims.get(block), self._kept.pop(block, None)
+            if claim is not None:
+                self._compare(block, claim, buffer)
+            elif kept is not None:
+                self._digest(kept)
+                self.give_buffer(memoryview(kept.obj))
+            else:
+                view = buffer[: self._lengths[block]]
+                if not _read(self._data, view, block * self.block):
+                    raise DiskFailed("the part file became shorter while it was written")
+                self._digest(view)
+
+    def _ready(self) -> bool:
+        """Return whether the next block is complete."""
+        block = self._hashed // self.block
+        return block in self._lengths and self._lengths[block] == self._room(block)
+
+    def _room(self, block: int) -> int:
+        size = self._whole
+        return self.block if size is None else min(self.block, size - block * self.block)
+
+    def _compare(self, block: int, claim: tuple[int, str], buffer: memoryview) -> None:
+        """Read a claimed block: hash it if it is what was written, else let it be fetched again."""
+        length, digest = claim
+        view = buffer[:length]
+        good = _read(self._data, view, block * self.block) and _short_digest(view) == digest
+        with self._changed:
+            if self._claims.get(block) != claim:
+                return
+            del self._claims[block]
+            if not good:
+                del self._lengths[block]
+                self._damaged.append((block * self.block, block * self.block + self._room(block)))
+            self._changed.notify_all()
+        if good:
+            self._digest(view)
+
+    def _digest(self, block: memoryview) -> None:
+        """Take a block, of which some may have been hashed already."""
+        fresh = block[self._hashed % self.block :]
+        for one in self._digests.values():
+            one.update(fresh)
+        with self._changed:
+            self._hashed += len(fresh)
+            self._changed.notify_all()
+
+    def _sync_now_and_then(self) -> None:
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closing, SYNC_SECONDS):
+                    return
+                unsynced, self._unsynced = self._unsynced, False
+            if unsynced:
+                self._sync()
+
+    def _sync(self) -> None:
+        os.fdatasync(self._data)
+        if self._journal is not None:
+            os.fdatasync(self._journal)
+        if not self._named:
+            journals.sync_folder(self.destination.parent)
+            self._named = True
+
+    # The end
+
+    def digests(self, size_bytes: int) -> dict[str, str] | None:
+        """Return the digests of the whole as hex, or ``None`` where damaged blocks must come again first.
+
+        Waits until everything is hashed. Raises ``DiskFull``.
+        """
+        with self._changed:
+            self._whole = size_bytes
+            self._follow(size_bytes)
+            self._changed.wait_for(lambda: self._hashed >= size_bytes or self._damaged or self._failure is not None)
+        self.check()
+        if self._hashed < size_bytes:
+            return None
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def finish(self, *, durable: bool) -> None:
+        """Give the complete, checked file its final name; if ``durable``, the disk has it when this returns."""
+        self._end_threads()
+        with self._translated():
+            if durable:
+                os.fdatasync(self._data)
+            journals.part_path(self.destination).replace(self.destination)
+            if self._journal is not None:
+                journals.journal_path(self.destination).unlink(missing_ok=True)
+            if durable:
+                journals.sync_folder(self.destination.parent)
+        self._let_go()
+
+    def drop(self) -> None:
+        """Remove everything: these bytes are of no use."""
+        self._end_threads()
+        journals.forget(self.destination)
+        self._let_go()
+
+    def close(self) -> None:
+        """Let go of it; what was claimed stays, synced, for the next attempt. Does nothing after ``finish``."""
+        if self._data < 0:
+            return
+        self._end_threads()
+        with self._translated():
+            if self._journal is None:
+                journals.forget(self.destination)
+            else:
+                self._sync()
+        self._let_go()
+
+    def _end_threads(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._writers == 0)
+        for thread in self._threads:
+            thread.join()
+
+    def _let_go(self) -> None:
+        """Close the files, and with them the lock."""
+        if self._journal is not None:
+            os.close(self._journal)
+        os.close(self._data)
+        self._data, self._journal = -1, None
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise DiskFull("no space is left for this source", path=str(self.destination)) from error
+            raise DiskFailed(f"{self.destination.name} can't be written: {error.strerror}") from error
+
+
+class Lane:
+    """One worker's way through the file: forward, a block at a time.
+
+    Bytes are received into the block's buffer and written when it is full, or when it has
+    taken too long: one write, one hash and one claim for each.
+    """
+
+    def __init__(self, part: Part, start: int) -> None:
+        self._part = part
+        self._block = start // part.block
+        self._filled = self.flushed = start % part.block
+        self._buffer = part.take_buffer()
+        self._flushed_at = time.monotonic()
+        if self._filled:
+            _read(part.descriptor, self._buffer[: self._filled], self._block * part.block)
+
+    @property
+    def position(self) -> int:
+        """Up to here bytes have come."""
+        return self._block * self._part.block + self._filled
+
+    def room(self) -> memoryview:
+        """Return where the next bytes go, up to the block's end."""
+        return self._buffer[self._filled :]
+
+    def filled(self, count: int) -> bool:
+        """Take note of bytes in the ``room``; return whether they were written. Raises ``DiskFull``."""
+        self._filled += count
+        whole = self._filled == self._part.block or self.position == self._part.header.size_bytes
+        if not whole and time.monotonic() - self._flushed_at < CLAIM_SECONDS:
+            return False
+        self.flush()
+        if whole:
+            self._buffer = self._part.hand_on(self._block, self._buffer, self._filled)
+            self._block, self._filled, self.flushed = self._block + 1, 0, 0
+        return True
+
+    def flush(self) -> None:
+        """Write and claim what has come of the block."""
+        start = self._block * self._part.block
+        if self._filled > self.flushed:
+            self._part.write(start + self.flushed, self._buffer[self.flushed : self._filled])
+            self._part.claim(self._block, self._buffer[: self._filled])
+            self.flushed = self._filled
+        self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write what has come, and give the buffer back."""
+        self.flush()
+        self._part.give_buffer(self._buffer)
+
+
+def _open(path: Path) -> int:
+    """Open a part file and lock it; raises ``Conflict`` where another process has it."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise DiskFailed(f"{path} can't be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Conflict(
+            f"another process is downloading to {path.name}", hint="Wait for it, or give another name."
+        ) from error
+    return descriptor
+
+
+def _read(descriptor: int, view: memoryview, position: int) -> bool:
+    """Fill the view from a place of the file; return whether there was enough."""
+    while view:
+        count = os.preadv(descriptor, [view], position)
+        if count == 0:
+            return False
+        view, position = view[count:], position + count
+    return True
+
+
+def _short_digest(view: memoryview) -> str:
+    return xxhash.xxh3_128_hexdigest(view)

@@ -1,0 +1,394 @@
+"""Several connections for one file, against a server with one bad habit for each path.
+
+The file is right, or there is a clear error; never a wrong file with success.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.download import Downloader, Guard, Wish, journal
+from headrace.download.proof import promise
+from headrace.errors import (
+    Cancelled,
+    ChecksumMismatch,
+    Conflict,
+    HeadraceError,
+    SourceForbidden,
+    SourceRefused,
+    SourceTruncated,
+)
+from headrace.model import Downloaded, Progress
+from tests.servers import ETAG, LARGE, LARGER, Server, serving
+
+TYPED = Guard(typed_may_be_private=True)
+RIGHT = promise("sha256", hashlib.sha256(LARGE).hexdigest(), "order")
+BLOCK = 2**20
+
+
+@pytest.fixture
+def server():
+    with serving() as running:
+        yield running
+
+
+def fetch(server: Server, name: str, folder: Path, *, stop=None, on_progress=None, **wish) -> Downloaded:
+    downloader = Downloader(TYPED)
+    try:
+        wanted = Wish(f"{server.url}/large/{name}", **wish)
+        return downloader.fetch(wanted, folder / "film", stop=stop, on_progress=on_progress)
+    finally:
+        downloader.close()
+
+
+def interrupted(server: Server, name: str, folder: Path, after_bytes: int, **wish) -> None:
+    """Begin a download and stop it once so much was sent."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while server.sent.get(f"/large/{name}", 0) < after_bytes:
+            time.sleep(0.005)
+        stop.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    with pytest.raises(Cancelled):
+        fetch(server, name, folder, stop=stop, **wish)
+
+
+def settled(server: Server, name: str) -> int:
+    """Return how much a path has sent, once nothing of it is on its way any more."""
+    while server.open[f"/large/{name}"]:
+        time.sleep(0.01)
+    return server.sent[f"/large/{name}"]
+
+
+def test_a_large_file_comes_over_several_connections(server, tmp_path):
+    """Whole, hashed, with the final name alone; the connections are used again for the next stripe."""
+    done = fetch(server, "good", tmp_path, algorithms=("blake3", "sha256"))
+    assert done.path.read_bytes() == LARGE
+    assert done.sums["sha256"] == hashlib.sha256(LARGE).hexdigest()
+    assert [path.name for path in tmp_path.iterdir()] == ["film"]
+    assert len(server.seen["/large/good"]) > 2
+    assert server.sent["/large/good"] == len(LARGE)
+
+
+def test_every_range_is_pinned_to_the_first_answer(server, tmp_path):
+    """With ``If-Range`` and the strong ETag."""
+    fetch(server, "good", tmp_path)
+    first, *others = server.seen["/large/good"]
+    assert first["range"] == f"bytes=0-{BLOCK - 1}"
+    assert all(one["if-range"] == ETAG for one in others)
+
+
+def test_without_an_etag_the_date_pins(server, tmp_path):
+    """``Last-Modified`` is the validator then."""
+    assert fetch(server, "dated", tmp_path).path.read_bytes() == LARGE
+    assert server.seen["/large/dated"][-1]["if-range"] == "Sat, 21 Nov 2026 12:00:00 GMT"
+
+
+@pytest.mark.parametrize("name", ["bare", "weak", "without-ranges"])
+def test_what_can_not_be_pinned_comes_over_one_connection(server, tmp_path, name):
+    """No validator, a weak one, or no ranges at all: one body, from its beginning to its end."""
+    done = fetch(server, name, tmp_path)
+    assert done.path.read_bytes() == LARGE
+    assert len(server.seen[f"/large/{name}"]) <= 2
+
+
+def test_a_promised_digest_allows_ranges_without_a_validator(server, tmp_path):
+    """What the whole must be is known, so a splice can't pass."""
+    done = fetch(server, "bare", tmp_path, promises=(RIGHT,))
+    assert done.path.read_bytes() == LARGE
+    assert len(server.seen["/large/bare"]) > 2
+    assert "sha256:order" in done.proofs
+
+
+def test_a_silent_change_is_found_by_the_digest(server, tmp_path):
+    """Nothing says that the source changed but the bytes; there is no file."""
+    with pytest.raises(ChecksumMismatch):
+        fetch(server, "changing-silently", tmp_path, promises=(RIGHT,))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["breaking", "if-range-unknown", "shifted", "short-answers", "two-at-most", "whole-cut-to-the-range", "promising"],
+)
+def test_a_server_with_a_bad_habit_does_no_harm(server, tmp_path, name):
+    """Bodies that break off, ranges that are wrong or short, refused connections: the right file."""
+    assert fetch(server, name, tmp_path).path.read_bytes() == LARGE
+
+
+def test_a_body_that_breaks_off_goes_on_where_it_was(server, tmp_path):
+    """Nothing is fetched twice."""
+    fetch(server, "breaking", tmp_path)
+    assert server.sent["/large/breaking"] == len(LARGE)
+
+
+def test_a_server_that_refuses_connections_keeps_those_it_has_granted(server, tmp_path):
+    """A 503 to a third connection ends that one, not the download."""
+    done = fetch(server, "two-at-most", tmp_path, connections=8)
+    assert done.path.read_bytes() == LARGE
+
+
+def test_a_source_that_changes_starts_again(server, tmp_path):
+    """Old and new bytes of the same size are never spliced (aria2, curl and wget do)."""
+    done = fetch(server, "changing", tmp_path)
+    assert done.path.read_bytes() == LARGER
+    assert done.restarts == 1
+
+
+def test_a_source_that_changed_before_the_resume_starts_again(server, tmp_path):
+    """The journal's validator is not the new one's; the new file comes whole."""
+    interrupted(server, "steady", tmp_path, 6 * BLOCK)
+    path = journal.journal_path(tmp_path / "film")
+    path.write_text(path.read_text().replace('\\"one\\"', '\\"zero\\"'))
+    part = journal.part_path(tmp_path / "film")
+    part.write_bytes(LARGER[: part.stat().st_size])
+    done = fetch(server, "steady", tmp_path)
+    assert done.path.read_bytes() == LARGE
+    assert (done.restarts, done.resumed_bytes) == (1, 0)
+
+
+def test_a_range_that_is_encoded_is_refused(server, tmp_path):
+    """Lengths and ranges of an encoded body count other bytes."""
+    with pytest.raises(SourceRefused, match="encoded"):
+        fetch(server, "encoded-later", tmp_path)
+    assert not (tmp_path / "film").exists()
+
+
+def test_a_source_that_breaks_off_for_ever_ends_as_an_error(server, tmp_path, monkeypatch):
+    """After some tries without a block of progress; what came is kept."""
+    monkeypatch.setattr("headrace.download.crew.BACKOFF_SECONDS", 0.01)
+    with pytest.raises(SourceTruncated):
+        fetch(server, "broken", tmp_path)
+    assert not (tmp_path / "film").exists()
+
+
+def test_a_size_that_is_a_lie_ends_as_an_error(server, tmp_path, monkeypatch):
+    """The last megabyte never comes; there is no file, and the error can be tried again."""
+    monkeypatch.setattr("headrace.download.crew.BACKOFF_SECONDS", 0.01)
+    with pytest.raises((SourceTruncated, SourceRefused)):
+        fetch(server, "lying-about-its-size", tmp_path)
+    assert not (tmp_path / "film").exists()
+
+
+def test_a_stalled_connection_is_hedged(server, tmp_path, monkeypatch):
+    """Another connection brings what the stalled one owes, long before the server gives up."""
+    monkeypatch.setattr("headrace.download.crew.STALL_SECONDS", 0.5)
+    started = time.monotonic()
+    assert fetch(server, "stalling", tmp_path).path.read_bytes() == LARGE
+    assert time.monotonic() - started < 10
+
+
+def test_the_servers_own_digest_is_checked(server, tmp_path):
+    """``Repr-Digest`` speaks of the whole, also in a 206; the proof is recorded."""
+    assert "sha256:repr-digest" in fetch(server, "promising", tmp_path).proofs
+
+
+def test_a_digest_that_the_server_doesnt_keep_is_an_error(server, tmp_path):
+    """Who promises other bytes than it sends is not believed."""
+    with pytest.raises(ChecksumMismatch, match="Repr-Digest"):
+        fetch(server, "promising-wrongly", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_download_goes_on_where_it_was(server, tmp_path):
+    """Nothing that came is fetched again."""
+    interrupted(server, "steady", tmp_path, 10 * BLOCK, connections=1)
+    before = settled(server, "steady")
+    assert not (tmp_path / "film").exists()
+    done = fetch(server, "steady", tmp_path, connections=1)
+    assert done.path.read_bytes() == LARGE
+    assert done.resumed_bytes > 8 * BLOCK
+    assert server.sent["/large/steady"] - before == len(LARGE) - done.resumed_bytes
+
+
+def test_holes_are_filled(server, tmp_path):
+    """Blocks come out of order; what is missing between them is fetched, and nothing else."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK, connections=1)
+    path = journal.journal_path(tmp_path / "film")
+    header, *lines = path.read_text().splitlines(keepends=True)
+    path.write_text(header + "".join(line for number, line in enumerate(lines) if number % 3))
+    claimed = sum(length for length, _ in journal.load(tmp_path / "film").claims.values())
+    before = settled(server, "steady")
+    done = fetch(server, "steady", tmp_path, connections=1)
+    assert done.path.read_bytes() == LARGE
+    assert done.resumed_bytes == claimed
+    assert server.sent["/large/steady"] - before == len(LARGE) - claimed
+
+
+def test_a_download_goes_on_in_another_place(server, tmp_path):
+    """The part file and its journal are all that another machine needs."""
+    interrupted(server, "steady", tmp_path / "one", 12 * BLOCK)
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert fetch(server, "steady", tmp_path / "two").resumed_bytes > 4 * BLOCK
+
+
+def test_an_expired_address_can_be_replaced(server, tmp_path):
+    """A fresh address of the same version goes on with what the old one brought."""
+    with pytest.raises(SourceForbidden):
+        fetch(server, "expiring", tmp_path)
+    done = fetch(server, "expiring?fresh", tmp_path)
+    assert done.path.read_bytes() == LARGE
+    assert done.resumed_bytes > 4 * BLOCK
+
+
+def test_damage_on_the_disk_costs_its_blocks_only(server, tmp_path):
+    """What the journal claims is compared; a block that isn't what was written comes again."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK, connections=1)
+    claimed = journal.load(tmp_path / "film").claims
+    whole = sorted(block for block, (length, _) in claimed.items() if length == BLOCK)
+    with journal.part_path(tmp_path / "film").open("r+b") as file:
+        file.seek(whole[1] * BLOCK + 500_000)
+        file.write(b"damaged")
+    before = settled(server, "steady")
+    done = fetch(server, "steady", tmp_path, connections=1)
+    assert done.path.read_bytes() == LARGE
+    resumed = sum(length for length, _ in claimed.values())
+    assert server.sent["/large/steady"] - before == len(LARGE) - resumed + BLOCK
+
+
+def test_a_journal_ahead_of_its_data_is_not_believed(server, tmp_path):
+    """As after a power cut: the claims are there, the bytes are zeros."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK)
+    with journal.part_path(tmp_path / "film").open("r+b") as file:
+        file.truncate(0)
+        file.truncate(len(LARGE))
+    assert fetch(server, "steady", tmp_path).path.read_bytes() == LARGE
+
+
+def test_a_torn_journal_costs_its_torn_line_only(server, tmp_path):
+    """A line that was cut is ignored, and lines that follow it count."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK)
+    path = journal.journal_path(tmp_path / "film")
+    text = path.read_text()
+    path.write_text(text[:-7])
+    one_less = len(journal.load(tmp_path / "film").claims)
+    assert one_less == len(journal.parse(text).claims) - 1
+    assert fetch(server, "steady", tmp_path).path.read_bytes() == LARGE
+
+
+def test_the_journal_holds_no_secret(server, tmp_path):
+    """Neither user info nor the values of a query are written to the disk."""
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    downloader = Downloader(TYPED)
+    address = f"http://user:hunter2@127.0.0.1:{server.server_port}/large/steady?sig=hunter2"
+    with pytest.raises(Cancelled):
+        downloader.fetch(Wish(address), tmp_path / "film", stop=stop)
+    downloader.close()
+    text = journal.journal_path(tmp_path / "film").read_text()
+    assert "hunter2" not in text
+    assert json.loads(text.splitlines()[0])["url"].endswith("/large/steady?sig=…")
+
+
+def test_two_processes_do_not_write_one_file(server, tmp_path):
+    """The second one is told so at once; the first one ends well."""
+    done: list[Downloaded] = []
+    first = threading.Thread(target=lambda: done.append(fetch(server, "steady", tmp_path)))
+    first.start()
+    while not journal.part_path(tmp_path / "film").exists():
+        time.sleep(0.01)
+    with pytest.raises(Conflict, match="another process"):
+        fetch(server, "good", tmp_path)
+    first.join()
+    assert done[0].path.read_bytes() == LARGE
+
+
+def test_progress_tells_speed_and_connections(server, tmp_path):
+    """Fractions grow up to the whole, and more than one connection is at it."""
+    seen: list[Progress] = []
+    fetch(server, "steady", tmp_path, on_progress=seen.append)
+    fractions = [progress.fraction for progress in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert max(progress.connections or 0 for progress in seen) > 1
+
+
+def test_connections_are_added_while_they_help(server, tmp_path):
+    """Of a source that is slow for each connection, more are opened than at the start, up to the most."""
+    fetch(server, "steady", tmp_path, connections=5)
+    assert 3 <= server.most["/large/steady"] <= 6  # a hedge may be one more
+
+
+def test_a_stop_ends_every_connection_soon(server, tmp_path):
+    """Within a second or so, threads and all."""
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(Cancelled):
+        fetch(server, "steady", tmp_path, stop=stop)
+    assert time.monotonic() - started < 3
+    deadline = time.monotonic() + 3
+    while any(thread.name == "download" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _fetch_in_process(url: str, folder: str) -> None:
+    downloader = Downloader(TYPED)
+    downloader.fetch(Wish(url), Path(folder) / "film")
+
+
+def killed_downloads(server: Server, folder: Path, name: str, kills: int, seed: int) -> None:
+    """Kill a download at random moments until it is through; check the bytes, and what came twice."""
+    chance = random.Random(seed)
+    spawn = multiprocessing.get_context("fork")
+    before = server.sent.get(f"/large/{name}", 0)
+    killed = 0
+    while not (folder / "film").exists():
+        child = spawn.Process(target=_fetch_in_process, args=(f"{server.url}/large/{name}", str(folder)))
+        child.start()
+        if killed < kills:
+            time.sleep(chance.uniform(0.05, 0.6))
+            if child.is_alive():
+                os.kill(child.pid, signal.SIGKILL)
+                killed += 1
+        child.join()
+    assert (folder / "film").read_bytes() == LARGE
+    twice = server.sent[f"/large/{name}"] - before - len(LARGE)
+    # A block for each connection that was killed, and what the sockets held of each.
+    assert twice <= killed * 16 * (BLOCK + 3 * BLOCK), (twice, killed)
+
+
+def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
+    """Kill -9 at random moments: the right file in the end."""
+    killed_downloads(server, tmp_path, "steady", kills=5, seed=os.getpid())
+
+
+def test_a_request_that_nobody_answers_is_stopped_soon(tmp_path):
+    """A stop is noticed while the server's answer is waited for."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        stop = threading.Event()
+        threading.Timer(0.3, stop.set).start()
+        downloader = Downloader(TYPED)
+        started = time.monotonic()
+        with pytest.raises(Cancelled):
+            downloader.fetch(Wish(f"http://127.0.0.1:{deaf.getsockname()[1]}/x"), tmp_path / "film", stop=stop)
+        assert time.monotonic() - started < 3
+        downloader.close()
+
+
+def test_errors_are_our_own(server, tmp_path):
+    """Whatever a path does, no foreign exception comes out."""
+    for name in [one.removeprefix("large_") for one in dir(server.RequestHandlerClass) if one.startswith("large_")]:
+        if name in {"stalling", "steady"}:
+            continue
+        try:
+            done = fetch(server, name.replace("_", "-"), tmp_path / name)
+        except HeadraceError:
+            assert not (tmp_path / name / "film").exists()
+        else:
+            assert done.path.read_bytes() in {LARGE, LARGER}
