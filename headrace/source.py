@@ -117,8 +117,13 @@ def title_of(name: str) -> str:
     return " ".join(stem.replace("_", " ").split()) or name
 
 
+def shown(text: str) -> str:
+    """Return what people and logs may see of a text that may be no source at all."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    if "://" in clean:
+        clean = re.sub(r"//[^/@\s]*@", "//", clean).partition("?")[0]
+    return clean if len(clean) <= 120 else clean[:117] + "..."  # noqa: PLR2004 - fits two lines
+
+
 def _shown_text(text: str) -> str:
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    if "://" in shown:
-        shown = re.sub(r"//[^/@\s]*@", "//", shown).partition("?")[0]
-    return repr(shown if len(shown) <= 120 else shown[:117] + "...")  # noqa: PLR2004 - fits two lines
+    return repr(shown(text))

@@ -319,6 +319,11 @@ class _Handler(BaseHTTPRequestHandler):
     def at_busy(self) -> None:
         self._send(503, Retry_After="7")
 
+    def at_busy_once(self) -> None:
+        if len(self.server.seen["/busy-once"]) == 1:
+            return self._send(503, Retry_After="1")
+        return self._ranged(BODY)
+
     def at_teapot(self) -> None:
         self._send(418)
 

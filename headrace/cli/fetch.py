@@ -14,6 +14,7 @@ from headrace.cli.output import json_option, print_json
 if TYPE_CHECKING:
     from headrace.download.batch import Job, Outcome
     from headrace.download.proof import Promise
+    from headrace.download.sums import Sums
 
 FILES_AT_ONCE = 8
 """Short files are limited by the server's answers, long ones have connections of their own."""
@@ -31,6 +32,9 @@ FILES_AT_ONCE = 8
 @click.option("--sha256", default=None, metavar="HEX", help="What the one file must be.")
 @click.option("--blake3", default=None, metavar="HEX", help="What the one file must be.")
 @click.option("--md5", default=None, metavar="HEX", help="What the one file must be; prefer --sha256.")
+@click.option(
+    "--sums", default=None, metavar="URL|PATH|auto", help="A checksum file that lists each file; auto: beside it."
+)
 @click.option("--fsync", is_flag=True, help="Wait until the disk has each file before it gets its name.")
 @json_option
 def fetch(
@@ -41,6 +45,7 @@ def fetch(
     connections: int,
     jobs: int,
     fsync: bool,
+    sums: str | None,
     as_json: bool,
     **hexes: str | None,
 ) -> int:
@@ -61,11 +66,13 @@ def fetch(
     from headrace.cli.fetching import shown
     from headrace.download import Downloader, Guard
     from headrace.download.batch import fetch_all
+    from headrace.download.sums import Sums
 
-    listed = _jobs(wanted, output, directory or Path(), _promises(hexes), connections=connections, durable=fsync)
     failed = 0
     downloader = Downloader(Guard(typed_may_be_private=True))
     try:
+        plan = _Plan(output, directory or Path(), _promises(hexes), Sums(downloader, sums) if sums else None)
+        listed = [plan.job(url, connections=connections, durable=fsync) for url in wanted]
         with shown(len(listed), quiet=as_json) as display:
             for outcome in fetch_all(downloader, listed, at_once=jobs, on_progress=display.progress):
                 display.ended(outcome)
@@ -84,33 +91,32 @@ def _promises(hexes: dict[str, str | None]) -> tuple[Promise, ...]:
     return tuple(promise(algorithm, text, "order") for algorithm, text in hexes.items() if text)
 
 
-def _jobs(
-    urls: list[str],
-    output: Path | None,
-    directory: Path,
-    promises: tuple[Promise, ...],
-    *,
-    connections: int,
-    durable: bool,
-) -> list[Job]:
-    """Return what is to be done; two URLs whose names are the same get different files."""
-    from headrace.download import Wish
-    from headrace.download.batch import Job, unique_name
-    from headrace.errors import InvalidSource
-    from headrace.source import parse_url
+class _Plan:
+    """Where each file goes and what it must be."""
 
-    listed = []
-    taken: set[str] = set()
-    for url in urls:
+    def __init__(self, output: Path | None, directory: Path, promises: tuple[Promise, ...], sums: Sums | None) -> None:
+        self._output = output
+        self._directory = directory
+        self._promises = promises
+        self._sums = sums
+        self._taken: set[str] = set()
+
+    def job(self, url: str, *, connections: int, durable: bool) -> Job:
+        """Return what is to be done for a URL; two whose names are the same get different files."""
+        from headrace.download import Wish
+        from headrace.download.batch import Job, unique_name
+        from headrace.errors import HeadraceError
+        from headrace.source import parse_url, shown
+
+        path = self._output or self._directory
         try:
             source = parse_url(url)
-        except InvalidSource as error:
-            listed.append(Job(url, None, directory, error))
-            continue
-        path = output or directory / unique_name(source.name, taken)
-        wish = Wish(source.locator, promises, connections=connections, durable=durable)
-        listed.append(Job(source.shown, wish, path))
-    return listed
+            path = self._output or self._directory / unique_name(source.name, self._taken)
+            promised = self._sums.of(source.locator, source.name) if self._sums else ()
+        except HeadraceError as error:
+            return Job(shown(url), None, path, error)
+        wish = Wish(source.locator, (*self._promises, *promised), connections=connections, durable=durable)
+        return Job(source.shown, wish, path)
 
 
 def _say(outcome: Outcome, *, as_json: bool) -> None:

@@ -162,7 +162,7 @@ class Session:
         with self.get(url, headers) as reply:
             content = reply.body.read(max_bytes)
             if content is None:
-                raise SourceTooLarge(f"{redact(url)} has more than {max_bytes} bytes", hint="Is it really a feed?")
+                raise SourceTooLarge(f"{redact(url)} has more than {max_bytes} bytes", hint="Is it the right address?")
             return reply, content
 
 

@@ -89,6 +89,12 @@ class Downloader:
         with stoppable(stop):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
+    def read(self, url: str, max_bytes: int) -> bytes:
+        """Return a small file's bytes; raises a ``SourceError``."""
+        reply, content = self._session.read(url, {}, max_bytes)
+        check_status(reply)
+        return content
+
 
 class _UnableToRange(Exception):  # noqa: N818 - not an error: another way is taken
     """The server answers every request with the whole file."""

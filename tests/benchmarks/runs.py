@@ -7,11 +7,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 600
+ZEROS = bytes(2**20)
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class Run:
 
     wall_seconds: float
     cpu_seconds: float
-    peak_mib: float
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,27 @@ def measure(argv: Sequence[str]) -> Run:
     child.stderr.close()
     if child.returncode != 0:
         raise RuntimeError(f"{argv[0]} ended with {child.returncode}: {said.decode(errors='replace')[-500:]}")
-    return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime)
 
 
-def compare(title: str, contenders: Sequence[Contender], rounds: int) -> dict[str, list[Run]]:
-    """Run the contenders in turn, and print medians and the ratios of the first one to the others."""
+def touch(memory_bytes: int) -> None:
+    """Use so much memory and give it back: in a virtual machine who touches a page first pays for it."""
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        for _ in range(memory_bytes >> 20):
+            file.write(ZEROS)
+
+
+def compare(title: str, contenders: Sequence[Contender], rounds: int, *, memory_bytes: int = 0) -> dict[str, list[Run]]:
+    """Run the contenders in turn, and print medians and the ratios of the first one to the others.
+
+    ``memory_bytes`` is about what a run writes; each run finds so much memory ready.
+    """
     runs: dict[str, list[Run]] = {one.name: [] for one in contenders}
-    for _ in range(rounds):
-        for one in contenders:
+    for number in range(rounds):
+        for one in (*contenders[number % len(contenders) :], *contenders[: number % len(contenders)]):
             one.before()
             os.sync()  # what the last one left for the disk to do isn't this one's
+            touch(memory_bytes)
             runs[one.name].append(measure(one.argv))
             one.check()
             one.before()
@@ -74,7 +85,7 @@ def compare(title: str, contenders: Sequence[Contender], rounds: int) -> dict[st
         mine = runs[one.name]
         walls = [run.wall_seconds for run in mine]
         line = f"  {one.name:<28}{statistics.median(walls):7.2f} s [{min(walls):.2f}-{max(walls):.2f}]"
-        line += f"  CPU {_median(mine, 'cpu_seconds'):6.2f} s  {_median(mine, 'peak_mib'):6.0f} MiB"
+        line += f"  CPU {_median(mine, 'cpu_seconds'):6.2f} s"
         if mine is not first:
             wall = _median(first, "wall_seconds") / _median(mine, "wall_seconds")
             cpu = _median(first, "cpu_seconds") / _median(mine, "cpu_seconds")

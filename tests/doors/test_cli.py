@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import blake3
 import pytest
@@ -52,7 +53,7 @@ def test_fetch_takes_many_and_says_which_failed(server, tmp_path):
     listed.write_text(f"# films\n{server.url}/good\n\n{server.url}/missing\n")
     done = headrace("fetch", "--from-file", listed, "-d", tmp_path / "out", "--json")
     assert done.returncode == 3
-    good, bad = map(json.loads, done.stdout.splitlines())
+    good, bad = sorted(map(json.loads, done.stdout.splitlines()), key=lambda row: row["url"])
     assert (good["blake3"], good["error"]) == (BLAKE3, None)
     assert bad["error"]["code"] == "source_not_found"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
@@ -67,6 +68,42 @@ def test_fetch_says_how_it_is_used(words):
     done = headrace("fetch", *words)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_fetch_checks_against_a_publishers_list(server, tmp_path):
+    """``--sums`` proves each file that the list names, and refuses one that it doesn't."""
+    server.feeds["/SHA256SUMS"] = ("text/plain", f"{SHA256}  good\n".encode(), '"s"')
+    words = ("fetch", "-d", tmp_path, "--json", "--sums")
+    for where in (server.url + "/SHA256SUMS", "auto"):
+        (row,) = map(json.loads, headrace(*words, where, server.url + "/good").stdout.splitlines())
+        assert "sha256:sidecar" in row["proofs"]
+    done = headrace(*words, server.url + "/SHA256SUMS", server.url + "/redirect")
+    assert json.loads(done.stdout)["error"]["code"] == "invalid_request"
+    server.feeds["/SHA256SUMS"] = ("text/plain", f"{'0' * 64}  good\n".encode(), '"t"')
+    done = headrace(*words, server.url + "/SHA256SUMS", server.url + "/good")
+    assert json.loads(done.stdout)["error"]["code"] == "checksum_mismatch"
+
+
+def test_fetch_gives_files_of_the_same_name_different_names(server, tmp_path):
+    """Two sources called alike don't write over each other."""
+    done = headrace("fetch", server.url + "/good", server.url + "/good?again", "-d", tmp_path)
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "good (2)"]
+
+
+def test_fetch_tries_a_busy_server_again_when_it_says(server, tmp_path):
+    """``Retry-After`` of a 503 is waited for."""
+    started = time.monotonic()
+    assert headrace("fetch", server.url + "/busy-once", "-o", tmp_path / "film").returncode == 0
+    assert time.monotonic() - started > 1
+    assert (tmp_path / "film").read_bytes() == BODY
+
+
+def test_fetch_shows_no_secret_of_a_bad_address(tmp_path):
+    """What is no URL is shown without user info and query."""
+    done = headrace("fetch", "ftp://user:hunter2@host/x?sig=hunter2", "-d", tmp_path, "--json")
+    assert done.returncode == 1
+    assert "hunter2" not in done.stdout + done.stderr
 
 
 def test_fetch_never_leaves_its_folder(server, tmp_path):
