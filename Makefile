@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.headrace-setup
 
-.PHONY: setup demo down check format test test-long wheel lock clean
+.PHONY: setup demo down check format test test-long bench wheel lock clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,10 @@ test: setup
 # The long ones: every shared film in a browser, every kill.
 test-long: setup
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+
+# Beside the peers that are installed; some minutes. docs/benchmarks.md has the single commands.
+bench: setup
+	$(BIN)/python -m tests.benchmarks.download
 
 wheel: setup
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
