@@ -247,6 +247,32 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
         self._body(LARGE, start, end)
 
+    def large_chunked(self, _: str) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for start in range(0, len(LARGE), 1_000_000):
+            piece = LARGE[start : start + 1_000_000]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
+
+    def large_silent_later(self, path: str) -> None:
+        """A version in the first answer only; then another file, whatever ``If-Range`` says."""
+        if self._count(path) == 1:
+            return self._part()
+        start, end = self._span() or (0, len(LARGER))
+        if "Range" not in self.headers:
+            self._head(200, len(LARGER))
+        else:
+            self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGER)}")
+        return self._body(LARGER, start, end)
+
+    def large_two_allowed(self, path: str) -> None:
+        """Forbids a third connection."""
+        if self.server.open[path] > 2:
+            return self._send(403)
+        return self._part(pause=0.01)
+
     def large_two_at_most(self, path: str) -> None:
         """Refuses a third connection."""
         if self.server.open[path] > 2:

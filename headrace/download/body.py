@@ -69,6 +69,8 @@ class Body:
         self._wire = wire
         self._piece = memoryview(first)[: len(first) if length is None else length]
         self._left = None if length is None else length - len(self._piece)
+        if wire is not None and len(first) > len(self._piece):
+            wire.reusable = False  # the server sends more than it announced: what comes next is anything
         # No chunk size: httpx would hold back, and lose, the last bytes of a body that breaks off.
         self._pieces: Iterator[bytes] = response.iter_raw() if response is not None else iter(())
 

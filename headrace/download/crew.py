@@ -32,6 +32,8 @@ from headrace.download.ranges import Span
 from headrace.errors import (
     Cancelled,
     HeadraceError,
+    SourceForbidden,
+    SourceRefused,
     SourceTimeout,
     SourceTooLarge,
     SourceTruncated,
@@ -85,7 +87,8 @@ class Share:
     start: int
     end: int | None
     """``None``: until the body ends."""
-    cuttable: bool = True
+    settled: bool = True
+    """Not while it is a rival's: such a share is neither cut nor hedged. Nor is one without ranges."""
     position: int = field(init=False)
     """Up to here the bytes have come."""
     flushed: int = field(init=False)
@@ -213,7 +216,8 @@ class Crew:
                 raise worker.error
 
     def _finished(self) -> bool:
-        self._pending.extend(self._part.take_damaged())
+        with self._changed:
+            self._pending.extend(self._part.take_damaged())
         if self._pending and not self._at_work:
             self._hire_up_to(1)
         return not self._at_work and not self._pending
@@ -257,15 +261,15 @@ class Crew:
             usual = statistics.median(rates) if rates else 0.0
             slow = [share for share in self._at_work if self._is_slow(share, usual, now)]
             rivals = []
-            for share in slow[: max(1, self._most - len(self._at_work))]:
+            for share in slow[: max(0, self._most + 1 - len(self._at_work))]:
                 share.hedged = True
-                rivals.append((share, share.position, Share(share.flushed, share.end)))
+                rivals.append((share, share.position, Share(share.flushed, share.end, settled=False)))
         for share, seen, rival in rivals:
             log.info("download.hedge", at=rival.start, rate=round(share.rate), usual=round(usual))
             self._hire(rival, instead_of=(share, seen))
 
     def _is_slow(self, share: Share, usual: float, now: float) -> bool:
-        if share.hedged or share.end is None or share.left() <= 0 or now - share.began_at < STALL_SECONDS:
+        if share.hedged or not share.settled or share.left() <= 0 or now - share.began_at < STALL_SECONDS:
             return False
         if now - share.moved_at > STALL_SECONDS:
             return True
@@ -293,7 +297,7 @@ class Crew:
         """Return what a free worker fetches next, or ``None`` where nothing is worth it."""
         if self._pending:
             return self._next_stripe()
-        victims = [share for share in self._at_work if share.cuttable and share.end is not None and not share.hedged]
+        victims = [share for share in self._at_work if share.settled and share.end is not None and not share.hedged]
         if not victims or self._ask is None:
             return None
         rates = [share.rate for share in victims if share.rate > 0]
@@ -353,7 +357,7 @@ class Crew:
             if share not in self._at_work or share.position != seen:
                 share.hedged = False
                 return False
-            share.halted = True
+            share.halted = rival.settled = True
             rival.end = share.end
             del self._at_work[share]
             self._gone += share.flushed - share.start
@@ -441,6 +445,12 @@ class _Worker(threading.Thread):
                 if not share.halted:
                     raise
                 return True
+            except (SourceForbidden, SourceRefused) as error:
+                # Some servers say so to a connection too many. Where nobody gets on, it is meant.
+                if self._instead_of is None and not (share.position == before and self._crew.give_back(share)):
+                    raise
+                log.info("download.fewer", why=error.message)
+                return False
             except (SourceTruncated, SourceUnavailable, SourceTimeout) as error:
                 if share.halted or self._crew.is_set():
                     return True

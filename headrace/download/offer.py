@@ -64,27 +64,29 @@ def is_empty(reply: Reply) -> bool:
     return reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and bool(_EMPTY_RANGE.fullmatch(ranges))
 
 
-def fits(offer: Offer, start: int, size_bytes: int, pinned: Validator | None) -> None:
+def fits(offer: Offer, start: int, size_bytes: int, pinned: Validator) -> None:
     """Check that a 206 continues a file that was begun; raises ``SourceChanged``.
 
-    ``pinned`` is what the file's first reply said, or ``None`` for a mirror's first reply,
-    whose validators mean nothing across hosts.
+    ``pinned`` is what the file's first reply said.
     """
     same = offer.start == start and offer.size_bytes in {size_bytes, None}
-    if pinned is not None and same:
-        said = offer.validator
-        silent = said.etag is None and said.last_modified is None
-        same = silent or pinned.agrees(said)
+    if pinned.if_range is not None and not pinned.agrees(offer.validator):
+        same = False  # also where a reply says nothing: a 206 must say what a 200 would (RFC 9110, 15.3.7)
     if not same:
         raise SourceChanged("the source became another file while it was downloaded")
 
 
 def validator_of(reply: Reply) -> Validator:
-    """Return the strong ETag and the date of a reply."""
+    """Return the strong ETag and the date of a reply.
+
+    A date of the very second in which the reply was made is no validator: the file may change
+    again within it (RFC 9110, section 8.8.2.2).
+    """
     etag = reply.headers.get("etag")
     if etag is not None and not (etag.startswith('"') and etag.endswith('"') and len(etag) > 1):
         etag = None
-    return Validator(etag, reply.headers.get("last-modified"))
+    modified = reply.headers.get("last-modified")
+    return Validator(etag, modified if modified != reply.headers.get("date") else None)
 
 
 def _range_of(reply: Reply) -> tuple[int, int, int | None]:

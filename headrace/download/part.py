@@ -27,9 +27,11 @@ import xxhash
 
 from headrace.download import journal as journals
 from headrace.download import proof, ranges
+from headrace.download.guard import SLICE_SECONDS
 from headrace.download.journal import Header, Journal
 from headrace.download.ranges import Span
-from headrace.errors import Conflict, DiskFailed, DiskFull, HeadraceError
+from headrace.errors import Cancelled, Conflict, DiskFailed, DiskFull, HeadraceError
+from headrace.process import Stop
 
 SYNC_SECONDS = 10.0
 """How often data and journal are synced while a download runs: what a power cut can cost."""
@@ -322,8 +324,11 @@ class Part:
         for one in self._digests.values():
             one.update(fresh)
         with self._changed:
+            stale = self._kept.pop(self._hashed // self.block, None)  # it was kept while it was read back
             self._hashed += len(fresh)
             self._changed.notify_all()
+        if stale is not None:
+            self.give_buffer(memoryview(stale.obj))
 
     def _sync_now_and_then(self) -> None:
         while True:
@@ -344,19 +349,25 @@ class Part:
 
     # The end
 
-    def digests(self, size_bytes: int) -> dict[str, str] | None:
+    def digests(self, size_bytes: int, stop: Stop | None = None) -> dict[str, str] | None:
         """Return the digests of the whole as hex, or ``None`` where damaged blocks must come again first.
 
-        Waits until everything is hashed. Raises ``DiskFull``.
+        Waits until everything is hashed. Raises ``DiskFull``, or ``Cancelled`` when ``stop`` was set.
         """
         with self._changed:
             self._whole = size_bytes
             self._follow(size_bytes)
-            self._changed.wait_for(lambda: self._hashed >= size_bytes or self._damaged or self._failure is not None)
+            self._changed.notify_all()  # the last block of a file of unknown length is complete only now
+            while not self._changed.wait_for(lambda: self._settled(size_bytes), SLICE_SECONDS):
+                if stop is not None and stop.is_set():
+                    raise Cancelled("the download was stopped")
         self.check()
         if self._hashed < size_bytes:
             return None
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def _settled(self, size_bytes: int) -> bool:
+        return self._hashed >= size_bytes or bool(self._damaged) or self._failure is not None
 
     def finish(self, *, durable: bool) -> None:
         """Give the complete, checked file its final name; if ``durable``, the disk has it when this returns."""

@@ -43,11 +43,11 @@ MAX_IDLE = 64
 _Key = tuple[str, str | None, int | None, bool]
 """Whom a connection is to, and whether a private address was allowed for it."""
 
-_TARGET = re.compile(r"[!-~]+")
-"""A request's target as it is sent: no spaces, and nothing but ASCII (RFC 9112, section 3.2)."""
+_TARGET = re.compile(r"/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
+"""A request's target that is sent as it stands (RFC 3986, section 3.3 and 3.4)."""
 
 
-MAX_CONNECTIONS = 128
+MAX_CONNECTIONS = 1024
 """Of one session to all hosts together; what one host gets is decided elsewhere."""
 
 HEADERS = {"User-Agent": f"headrace/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -108,9 +108,10 @@ class Session:
     ) -> tuple[Reply, bool]:
         """Send a GET over a connection that is free, else a new one; also return whether its peer is public."""
         key = (*_origin(url), may_be_private)
-        while (wire := self._take(key)) is not None:
+        target = _target(url)
+        while target is not None and (wire := self._take(key)) is not None:
             try:
-                found = self._ask(wire, url, headers)
+                found = self._ask(wire, url, target, headers)
             except (SourceTruncated, SourceTimeout):
                 wire.own.close()  # the server has closed it meanwhile: nothing was done, another one is asked
                 continue
@@ -128,13 +129,7 @@ class Session:
         reply = Reply(response.status_code, response.reason_phrase, fields, url, body)
         return reply, is_public(peer_of(response.extensions["network_stream"]))
 
-    def _ask(self, wire: Wire, url: str, headers: dict[str, str]) -> Reply:
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if not _TARGET.fullmatch(target) or "@" in parts.netloc:
-            raise SourceTruncated(
-                "only httpx knows how to ask for this"
-            )  # it quotes, and makes credentials of user info
+    def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply:
         status, reason, fields, first = wire.ask(target, HEADERS | headers)
         length = length_of(status, fields)
         if length is None:
@@ -178,6 +173,16 @@ def _client(guard: Guard, tls: ssl.SSLContext, *, may_be_private: bool) -> httpx
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _target(url: str) -> str | None:
+    """Return what a request for a URL asks for, or ``None`` where only httpx knows.
+
+    It quotes, takes dots out of paths, and makes credentials of user info.
+    """
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return target if _TARGET.fullmatch(target) and "/." not in target and "@" not in parts.netloc else None
 
 
 def _next_hop(url: str, target: str) -> str:

@@ -269,7 +269,7 @@ class _Transfer:
     def _first_share(self, offer: Offer, opened: Opened, spans: Sequence[Span]) -> tuple[Share, Opened] | None:
         """Return the share that the open reply brings, unless its beginning turned out to be damaged."""
         if not offer.ranged:
-            return Share(0, offer.size_bytes, cuttable=False), opened
+            return Share(0, offer.size_bytes, settled=False), opened
         if any(start <= offer.start < end for start, end in spans):
             return Share(offer.start, offer.end), opened
         opened.stack.close()
@@ -281,10 +281,10 @@ class _Transfer:
             size = part.done_bytes
             if size == 0:
                 raise SourceEmpty("the source has no bytes")
-        sums = part.digests(size)
+        sums = part.digests(size, self._stop)
         while sums is None:
             self._again(part)
-            sums = part.digests(size)
+            sums = part.digests(size, self._stop)
         try:
             labels = proof.check(promises, sums)
         except ChecksumMismatch as error:

@@ -15,6 +15,7 @@ import threading
 import time
 from pathlib import Path
 
+import blake3
 import pytest
 
 from headrace.download import Downloader, Guard, Wish, journal
@@ -108,6 +109,24 @@ def test_what_can_not_be_pinned_comes_over_one_connection(server, tmp_path, name
     done = fetch(server, name, tmp_path)
     assert done.path.read_bytes() == LARGE
     assert len(server.seen[f"/large/{name}"]) <= 2
+
+
+def test_a_long_body_of_unknown_length_arrives(server, tmp_path):
+    """Chunked, many blocks and a part of one; its end is known when it is there."""
+    done = fetch(server, "chunked", tmp_path)
+    assert done.path.read_bytes() == LARGE
+    assert done.sums["blake3"] == blake3.blake3(LARGE).hexdigest()
+
+
+def test_a_range_that_does_not_say_its_version_is_not_believed(server, tmp_path):
+    """Another file of the same size could be behind it; the whole is read from one reply instead."""
+    done = fetch(server, "silent-later", tmp_path)
+    assert done.path.read_bytes() in {LARGE, LARGER}
+
+
+def test_a_connection_too_many_may_be_forbidden(server, tmp_path):
+    """A 403 to one connection, while others get on, ends that one only."""
+    assert fetch(server, "two-allowed", tmp_path).path.read_bytes() == LARGE
 
 
 def test_a_promised_digest_allows_ranges_without_a_validator(server, tmp_path):
