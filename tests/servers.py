@@ -392,6 +392,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, BODY)
         return self._half(ranged=False, etag=None, length=1000)
 
+    def at_breaks_bare(self) -> None:
+        """A range of nobody knows which version, half of it; then another file of the same size."""
+        if len(self.server.seen["/breaks-bare"]) > 1:
+            return self._ranged(OTHER, None)
+        return self._half(ranged=True, etag=None)
+
     def at_wrong_range(self) -> None:
         """A 206 for another range than was asked for, the second time."""
         count = len(self.server.seen["/wrong-range"])

@@ -425,6 +425,13 @@ class Part:
             raise DiskFailed(f"{self.destination.name} can't be written: {error.strerror}") from error
 
 
+def discard(destination: Path) -> None:
+    """Remove what an earlier attempt left; raises ``Conflict`` where another process is at it."""
+    descriptor = _open(journals.part_path(destination))
+    journals.forget(destination)
+    os.close(descriptor)
+
+
 class Lane:
     """One worker's way through the file: forward, a block at a time.
 

@@ -24,7 +24,7 @@ from headrace.download.guard import Guard, stoppable
 from headrace.download.journal import Header, Journal, Validator
 from headrace.download.offer import Offer
 from headrace.download.pace import Pace
-from headrace.download.part import Part
+from headrace.download.part import Part, discard
 from headrace.download.proof import Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
@@ -128,7 +128,7 @@ class _Transfer:
                     raise
                 self._restarts += 1
                 log.warning("download.restart", source=redact(self._wish.url), why=error.message)
-            journals.forget(self._destination)
+            discard(self._destination)
 
     def _resumable(self) -> Journal | None:
         """Return what an earlier attempt left, if what is still to come can be pinned to it."""
@@ -240,7 +240,7 @@ class _Transfer:
         size = part.header.size_bytes
         pace = Pace(part.done_bytes, self._on_progress)
         ranged = offer is not None and offer.ranged
-        ask = self._ask if ranged else None
+        ask = self._ask if ranged and self._can_be_continued(part.header.validator, offer) else None
         crew = Crew(
             part,
             ask,

@@ -98,6 +98,13 @@ def test_without_a_validator_nothing_is_resumed(server, tmp_path):
     assert all("if-range" not in seen for seen in server.seen["/breaks-without-validator"])
 
 
+def test_a_short_file_without_a_validator_is_never_spliced(server, tmp_path):
+    """Half of one version and half of another have the right size, and nothing tells them apart."""
+    with pytest.raises(SourceTruncated):
+        get(server, "/breaks-bare", tmp_path)
+    assert get(server, "/breaks-bare", tmp_path).path.read_bytes() == OTHER
+
+
 @pytest.mark.parametrize(
     ("path", "error", "retryable"),
     [
