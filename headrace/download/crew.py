@@ -52,7 +52,8 @@ LEAVE_SECONDS = 2 * SLICE_SECONDS
 """What workers get to write down what they have when a download ends early."""
 
 OWN_TRIES = 5
-"""How often in a row a share is asked for again without a block of progress."""
+PROGRESS_BYTES = 64 * 1024
+"""How often in a row a share is asked for again where that brings less than this."""
 
 BACKOFF_SECONDS = 0.25
 MAX_BACKOFF_SECONDS = 5.0
@@ -151,7 +152,7 @@ class Crew:
         self._max_bytes = max_bytes
         self._changed = threading.Condition()
         self._pending: deque[Span] = deque()
-        self._at_work: dict[Share, _Worker] = {}
+        self._at_work: set[Share] = set()
         self._workers: list[_Worker] = []
         self._over = False
         self._here = False
@@ -167,18 +168,12 @@ class Crew:
         """Return whether a worker should stop reading."""
         return self._over or (self._stop is not None and self._stop.is_set())
 
-    @property
-    def connections(self) -> int:
-        """How many shares are being fetched at the moment."""
-        return len(self._at_work)
-
     # In the calling thread
 
     def run_here(self, share: Share, opened: Opened) -> None:
         """Fetch one short share in the calling thread."""
         worker = _Worker(self, share, opened)
-        with self._changed:
-            self._at_work[share] = worker
+        self._at_work.add(share)
         self._here = True
         worker.carry()
         if self.is_set():
@@ -216,11 +211,11 @@ class Crew:
                 raise worker.error
 
     def _finished(self) -> bool:
-        with self._changed:
+        with self._changed:  # a worker between two shares holds it too
             self._pending.extend(self._part.take_damaged())
-        if self._pending and not self._at_work:
-            self._hire_up_to(1)
-        return not self._at_work and not self._pending
+            if self._pending and not self._at_work:
+                self._hire_up_to(1)
+            return not self._at_work and not self._pending
 
     def _tick(self, now: float) -> None:
         seconds = now - self._ticked
@@ -281,7 +276,7 @@ class Crew:
     def _hire(self, share: Share, opened: Opened | None = None, instead_of: tuple[Share, int] | None = None) -> None:
         worker = _Worker(self, share, opened, instead_of)
         with self._changed:
-            self._at_work[share] = worker
+            self._at_work.add(share)
             self._workers.append(worker)
         worker.start()
 
@@ -343,25 +338,38 @@ class Crew:
             known = self._usual_wait or opened.wait_seconds
             self._usual_wait = 0.75 * known + 0.25 * opened.wait_seconds
 
-    def advance(self, share: Share, count: int) -> None:
-        """Take note of written bytes."""
-        share.position += count
+    def advance(self, share: Share, count: int) -> bool:
+        """Take note of bytes that have come; ``False`` where somebody else goes on with the share."""
+        with self._changed:
+            if share.halted:
+                return False
+            share.position += count
         if share.position > self._max_bytes:
             raise SourceTooLarge(f"the source has more than {self._max_bytes} bytes")
         if self._here:
             self._tick(time.monotonic())
+        return True
 
     def take_over(self, rival: Share, share: Share, seen: int) -> bool:
         """Let a rival that has bytes go on with a share; ``False`` where it has got on since it was ``seen``."""
         with self._changed:
             if share not in self._at_work or share.position != seen:
-                share.hedged = False
                 return False
             share.halted = rival.settled = True
             rival.end = share.end
-            del self._at_work[share]
+            self._at_work.discard(share)
             self._gone += share.flushed - share.start
             return True
+
+    def rival_failed(self, share: Share) -> None:
+        """Let a share that a rival did not get on with be hedged again, after a while."""
+        with self._changed:
+            share.hedged, share.began_at = False, time.monotonic()
+
+    def rest(self, share: Share, seconds: float) -> None:
+        """Take note that a share waits because its server wants that."""
+        with self._changed:
+            share.began_at = time.monotonic() + seconds
 
     def give_back(self, share: Share) -> bool:
         """Leave a share to the others, who get on; ``False`` where there are none."""
@@ -376,13 +384,14 @@ class Crew:
     def leave(self, share: Share, *, take_next: bool) -> Share | None:
         """End a share; return the worker's next one, or ``None``."""
         with self._changed:
-            if self._at_work.pop(share, None) is not None:
+            if share in self._at_work:
+                self._at_work.discard(share)
                 self._gone += share.position - share.start
             following = None
             if take_next and not self._over and len(self._at_work) < self._most:
                 following = self._next_share()
                 if following is not None:
-                    self._at_work[following] = threading.current_thread()  # type: ignore[assignment]
+                    self._at_work.add(following)
             self._changed.notify_all()
             return following
 
@@ -446,23 +455,30 @@ class _Worker(threading.Thread):
                     raise
                 return True
             except (SourceForbidden, SourceRefused) as error:
+                if share.halted or self._crew.is_set():
+                    return True
                 # Some servers say so to a connection too many. Where nobody gets on, it is meant.
-                if self._instead_of is None and not (share.position == before and self._crew.give_back(share)):
+                if not self._leave_to_others(share, before, error):
                     raise
-                log.info("download.fewer", why=error.message)
                 return False
             except (SourceTruncated, SourceUnavailable, SourceTimeout) as error:
                 if share.halted or self._crew.is_set():
                     return True
-                if self._instead_of is not None:
-                    return False  # a rival that got nowhere
-                failures = 0 if share.position - before >= self._crew.part.block else failures + 1
-                if share.position == before and self._crew.give_back(share):
-                    log.info("download.fewer", why=error.message)
+                if self._leave_to_others(share, before, error):
                     return False
+                failures = 0 if share.position - before >= PROGRESS_BYTES else failures + 1
                 self._wait_or_raise(error, failures)
             else:
                 return True
+
+    def _leave_to_others(self, share: Share, before: int, error: HeadraceError) -> bool:
+        """Return whether a share that brought nothing needn't be tried again by this worker."""
+        if self._instead_of is not None:
+            self._crew.rival_failed(self._instead_of[0])
+        elif share.position != before or not self._crew.give_back(share):
+            return False
+        log.info("download.fewer", why=error.message)
+        return True
 
     def _wait_or_raise(self, error: HeadraceError, failures: int) -> None:
         wait = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -470,6 +486,7 @@ class _Worker(threading.Thread):
         if self._crew.ask is None or failures > OWN_TRIES or wait > OWN_PATIENCE_SECONDS:
             raise error
         log.info("download.resume", at=self._share.position, why=error.message, wait_seconds=round(wait, 2))
+        self._crew.rest(self._share, wait)
         until = time.monotonic() + wait
         while time.monotonic() < until and not self._crew.is_set():
             time.sleep(min(TICK_SECONDS, max(0.0, until - time.monotonic())))
@@ -496,6 +513,7 @@ class _Worker(threading.Thread):
         if count and self._crew.take_over(share, rivalled, seen):
             self._copy(share, body, ending, room[:count])
         else:
+            self._crew.rival_failed(rivalled)
             share.end = share.position
 
     def _copy(self, share: Share, body: Body, ending: Stop, first: memoryview = NOTHING) -> None:
@@ -510,16 +528,15 @@ class _Worker(threading.Thread):
                     room[:count], first = first[:count], first[count:]
                 else:
                     count = body.read_into(room, ending)
-                if share.halted:
-                    return
                 if count == 0:
                     if share.end is None:
                         share.end = share.position
                         return
                     raise SourceTruncated(f"the body ended {share.left()} bytes too early")
-                crew.advance(share, count)
+                if not crew.advance(share, count):
+                    return
                 if lane.filled(count):
                     share.flushed = share.position
         finally:
-            lane.close()
-            share.flushed = max(share.flushed, lane.position)
+            lane.close(keep=not share.halted)  # nobody writes beside who has taken over
+            share.flushed = share.position

@@ -24,7 +24,7 @@ FORMAT = 2
 """1 was a JSON file with one length; it is not read any more, such a download starts again."""
 
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
-"""32,768 blocks at 60 bytes, with room for the lines of unfinished blocks."""
+"""262,144 blocks at 60 bytes, with room for the lines of unfinished blocks."""
 
 HASH_HEX = 32
 """128 bits as hex. XXH3 tells damage at a tenth of a cryptographic hash's cost; nobody attacks one's own disk."""
@@ -137,12 +137,6 @@ def _believable(header: Header, block: Any, length: Any, digest: Any) -> bool:
     end = block * header.block_bytes + length
     inside = header.size_bytes is None or end <= header.size_bytes
     return block >= 0 and 0 < length <= header.block_bytes and inside
-
-
-def forget(destination: Path) -> None:
-    """Remove the journal and the unfinished bytes."""
-    journal_path(destination).unlink(missing_ok=True)
-    part_path(destination).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

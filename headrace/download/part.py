@@ -6,21 +6,16 @@ they are there when the last byte is. What a journal claims is compared on the w
 block that isn't what was written is missing again.
 
 1. Bytes first, then the journal's line; both are synced in that order, in the background.
-2. The final name appears by one rename, after everything was checked (and synced, if that is wanted).
-3. One process at a time: the part file is locked.
+2. The file belongs to the download's ``Hold``; nothing is written after ``close``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import xxhash
@@ -28,9 +23,10 @@ import xxhash
 from headrace.download import journal as journals
 from headrace.download import proof, ranges
 from headrace.download.guard import SLICE_SECONDS
+from headrace.download.hold import Hold, translated
 from headrace.download.journal import Header, Journal
 from headrace.download.ranges import Span
-from headrace.errors import Cancelled, Conflict, DiskFailed, DiskFull, HeadraceError
+from headrace.errors import Cancelled, DiskFailed, DiskFull, HeadraceError
 from headrace.process import Stop
 
 SYNC_SECONDS = 10.0
@@ -56,12 +52,12 @@ KEEP_FREE_BYTES = 64 * 1024 * 1024
 class Part:
     """The unfinished file of one download; a context manager that lets go of it."""
 
-    def __init__(self, destination: Path, header: Header, algorithms: tuple[str, ...], found: Journal | None) -> None:
-        """Open it: what ``found`` claims is kept and compared, without it anything there is dropped.
+    def __init__(self, hold: Hold, header: Header, algorithms: tuple[str, ...], found: Journal | None) -> None:
+        """Begin: what ``found`` claims is kept and compared, without it anything there is dropped.
 
-        Raises ``Conflict`` where another process has it, ``DiskFull`` where it can't fit.
+        Raises ``DiskFull`` where it can't fit, ``DiskFailed``.
         """
-        self.destination = destination
+        self.destination = hold.destination
         self.header = header
         self.block = header.block_bytes
         self._claims: dict[int, tuple[int, str]] = dict(found.claims) if found is not None else {}
@@ -82,21 +78,15 @@ class Part:
         self._unsynced = False
         self._named = False
         self._whole: int | None = header.size_bytes
-        self._data = _open(journals.part_path(destination))
-        try:
-            self._prepare(found)
-        except BaseException:
-            if found is None:
-                journals.forget(destination)
-            os.close(self._data)
-            raise
+        self._hold = hold
+        self._data = hold.descriptor
+        self._prepare(found)
         self.resumed_bytes = sum(self._lengths.values())
 
     def _prepare(self, found: Journal | None) -> None:
-        with self._translated():
+        with translated(self.destination):
             if found is None:
-                journals.journal_path(self.destination).unlink(missing_ok=True)
-                os.ftruncate(self._data, 0)
+                self._hold.clear()
             self._reserve()
             self._believe_beginnings()
             if found is not None:
@@ -177,7 +167,7 @@ class Part:
                 return
             self._writers += 1
         try:
-            with self._translated(), self._one_writes:
+            with translated(self.destination), self._one_writes:
                 while view:
                     count = os.pwrite(self._data, view[:WRITE_BYTES], position)
                     view, position = view[count:], position + count
@@ -192,7 +182,7 @@ class Part:
         length = len(content)
         last = block == 0 and length == self.header.size_bytes  # it is complete: nothing to resume
         line = b"" if last else journals.claim_line(block, length, _short_digest(content)).encode()
-        with self._translated(), self._changed:
+        with translated(self.destination), self._changed:
             if self._closing or (length <= self._lengths.get(block, 0) and block not in self._claims):
                 return  # a worker that was overtaken claims less than there is
             self._claims.pop(block, None)
@@ -265,7 +255,7 @@ class Part:
 
     def _watched(self, work: Any) -> None:
         try:
-            with self._translated():
+            with translated(self.destination):
                 work()
         except HeadraceError as error:
             with self._changed:
@@ -369,36 +359,18 @@ class Part:
     def _settled(self, size_bytes: int) -> bool:
         return self._hashed >= size_bytes or bool(self._damaged) or self._failure is not None
 
-    def finish(self, *, durable: bool) -> None:
-        """Give the complete, checked file its final name; if ``durable``, the disk has it when this returns."""
-        self._end_threads()
-        with self._translated():
-            if durable:
-                os.fdatasync(self._data)
-            journals.part_path(self.destination).replace(self.destination)
-            if self._journal is not None:
-                journals.journal_path(self.destination).unlink(missing_ok=True)
-            if durable:
-                journals.sync_folder(self.destination.parent)
-        self._let_go()
-
-    def drop(self) -> None:
-        """Remove everything: these bytes are of no use."""
-        self._end_threads()
-        journals.forget(self.destination)
-        self._let_go()
-
     def close(self) -> None:
-        """Let go of it; what was claimed stays, synced, for the next attempt. Does nothing after ``finish``."""
-        if self._data < 0:
-            return
+        """End the threads; what was claimed stays, synced, for the next attempt."""
         self._end_threads()
-        with self._translated():
-            if self._journal is None:
-                journals.forget(self.destination)
-            else:
-                self._sync()
-        self._let_go()
+        if self._journal is None:
+            return
+        try:
+            with translated(self.destination):
+                if self._unsynced:
+                    self._sync()
+        finally:
+            os.close(self._journal)
+            self._journal = None
 
     def _end_threads(self) -> None:
         with self._changed:
@@ -407,29 +379,6 @@ class Part:
             self._changed.wait_for(lambda: self._writers == 0)
         for thread in self._threads:
             thread.join()
-
-    def _let_go(self) -> None:
-        """Close the files, and with them the lock."""
-        if self._journal is not None:
-            os.close(self._journal)
-        os.close(self._data)
-        self._data, self._journal = -1, None
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise DiskFull("no space is left for this source", path=str(self.destination)) from error
-            raise DiskFailed(f"{self.destination.name} can't be written: {error.strerror}") from error
-
-
-def discard(destination: Path) -> None:
-    """Remove what an earlier attempt left; raises ``Conflict`` where another process is at it."""
-    descriptor = _open(journals.part_path(destination))
-    journals.forget(destination)
-    os.close(descriptor)
 
 
 class Lane:
@@ -478,26 +427,11 @@ class Lane:
             self.flushed = self._filled
         self._flushed_at = time.monotonic()
 
-    def close(self) -> None:
-        """Write what has come, and give the buffer back."""
-        self.flush()
+    def close(self, *, keep: bool) -> None:
+        """Write what has come, if it is to be kept, and give the buffer back."""
+        if keep:
+            self.flush()
         self._part.give_buffer(self._buffer)
-
-
-def _open(path: Path) -> int:
-    """Open a part file and lock it; raises ``Conflict`` where another process has it."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise DiskFailed(f"{path} can't be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Conflict(
-            f"another process is downloading to {path.name}", hint="Wait for it, or give another name."
-        ) from error
-    return descriptor
 
 
 def _read(descriptor: int, view: memoryview, position: int) -> bool:

@@ -15,16 +15,16 @@ from pathlib import Path
 import httpx
 import structlog
 
-from headrace.download import journal as journals
 from headrace.download import offer as offers
 from headrace.download import proof, ranges
 from headrace.download.body import Reply
 from headrace.download.crew import Crew, Opened, Share
 from headrace.download.guard import Guard, stoppable
+from headrace.download.hold import Hold
 from headrace.download.journal import Header, Journal, Validator
 from headrace.download.offer import Offer
 from headrace.download.pace import Pace
-from headrace.download.part import Part, discard
+from headrace.download.part import Part
 from headrace.download.proof import Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
@@ -82,10 +82,9 @@ class Downloader:
         """Download to ``destination``, going on where an earlier attempt was.
 
         Raises a ``SourceError`` (its ``retryable`` says whether another try can help; the bytes
-        so far are kept for it), ``DiskFull``, ``DiskFailed``, ``Conflict`` where another process
+        so far are kept for it), ``DiskFull``, ``DiskFailed``, ``Limited`` where another download
         is at it, or ``Cancelled`` when ``stop`` was set.
         """
-        destination.parent.mkdir(parents=True, exist_ok=True)
         with stoppable(stop):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
@@ -118,21 +117,27 @@ class _Transfer:
         self._restarts = 0
 
     def run(self) -> Downloaded:
+        with contextlib.closing(Hold(self._destination)) as hold:
+            return self._until_done(hold)
+
+    def _until_done(self, hold: Hold) -> Downloaded:
         while True:
             try:
-                return self._attempt(self._resumable())
+                return self._attempt(hold, self._resumable(hold))
             except _UnableToRange:
                 self._ranges = False
             except SourceChanged as error:
                 if self._restarts >= MAX_RESTARTS:
                     raise
                 self._restarts += 1
+                # Ranges may be answered by machines that never agree on a version: one reply is of one file.
+                self._ranges = self._ranges and self._restarts < MAX_RESTARTS
                 log.warning("download.restart", source=redact(self._wish.url), why=error.message)
-            discard(self._destination)
+            hold.clear()
 
-    def _resumable(self) -> Journal | None:
+    def _resumable(self, hold: Hold) -> Journal | None:
         """Return what an earlier attempt left, if what is still to come can be pinned to it."""
-        found = journals.load(self._destination)
+        found = hold.journal()
         if found is None or not self._ranges or not found.claims or found.header.size_bytes is None:
             return None
         return found if self._can_be_continued(found.header.validator) else None
@@ -143,9 +148,7 @@ class _Transfer:
 
     # One attempt
 
-    def _attempt(self, found: Journal | None) -> Downloaded:
-        reply: Reply | None = None
-        offer: Offer | None = None
+    def _attempt(self, hold: Hold, found: Journal | None) -> Downloaded:
         with contextlib.ExitStack() as stack:
             if found is None:
                 reply, offer = self._probe(stack)
@@ -154,18 +157,24 @@ class _Transfer:
             else:
                 header, validator, size = found.header, found.header.validator, found.header.size_bytes
                 self._pinned, self._size = validator, size
-                if (asked := self._first_missing(found)) is not None:
-                    reply, offer = self._open(stack, *asked)
+                reply, offer = self._open(stack, *self._first_missing(found))
             self._pinned, self._size = validator, size
             if size is not None and size > self._wish.max_bytes:
                 raise SourceTooLarge(f"the source has {size} bytes; {self._wish.max_bytes} is the most")
-            promises = proof.chosen((*self._wish.promises, *(offer.promises if offer else ())))
+            promises = proof.chosen((*self._wish.promises, *offer.promises))
             algorithms = tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises))))
-            part = Part(self._destination, header, algorithms, found)
-            with contextlib.closing(part):
-                opened = Opened(stack.pop_all(), reply.body) if reply is not None else None
-                self._fetch(part, offer, opened)
-                return self._finish(part, offer, promises)
+            with contextlib.closing(Part(hold, header, algorithms, found)) as part:
+                self._fetch(part, offer, Opened(stack.pop_all(), reply.body))
+                sums = self._sums(part)
+            try:
+                labels = proof.check(promises, sums)
+            except ChecksumMismatch as error:
+                hold.clear()
+                if part.resumed_bytes and not self._restarts:
+                    raise SourceChanged(f"{error.message}; the bytes of an earlier attempt aren't believed") from error
+                raise
+            hold.give_name(durable=self._wish.durable)
+            return self._downloaded(part, offer, sums, labels)
 
     def _probe(self, stack: contextlib.ExitStack) -> tuple[Reply, Offer]:
         """Ask for the first block, or for the whole where the server has no ranges."""
@@ -189,13 +198,11 @@ class _Transfer:
             raise _UnableToRange  # nothing would tell whether the next range is of the same file
         return reply, offer
 
-    def _first_missing(self, found: Journal) -> Span | None:
+    def _first_missing(self, found: Journal) -> Span:
         size, block = found.header.size_bytes or 0, found.header.block_bytes
         done = sorted((index * block, index * block + length) for index, (length, _) in found.claims.items())
         spans = ranges.missing(size, done)
-        if not spans:
-            return None
-        start, end = spans[0]
+        start, end = spans[0] if spans else (0, size)  # with nothing missing the version is asked for all the same
         return start, min(end, (start // block + 1) * block)
 
     def _open(self, stack: contextlib.ExitStack, start: int, end: int) -> tuple[Reply, Offer]:
@@ -235,12 +242,11 @@ class _Transfer:
             reply, _ = self._open(stack, start, end)
             return Opened(stack.pop_all(), reply.body, time.monotonic() - asked_at)
 
-    def _fetch(self, part: Part, offer: Offer | None, opened: Opened | None) -> None:
+    def _fetch(self, part: Part, offer: Offer, opened: Opened) -> None:
         """Bring everything that is missing; the reply that is open comes first."""
         size = part.header.size_bytes
         pace = Pace(part.done_bytes, self._on_progress)
-        ranged = offer is not None and offer.ranged
-        ask = self._ask if ranged and self._can_be_continued(part.header.validator, offer) else None
+        ask = self._ask if offer.ranged and self._can_be_continued(part.header.validator, offer) else None
         crew = Crew(
             part,
             ask,
@@ -249,8 +255,7 @@ class _Transfer:
             stop=self._stop,
             max_bytes=self._wish.max_bytes,
         )
-        if opened is not None and offer is not None:
-            self._run(crew, part, offer, opened)
+        self._run(crew, part, offer, opened)
         pace.report(part.done_bytes, size, 0)
 
     def _run(self, crew: Crew, part: Part, offer: Offer, opened: Opened) -> None:
@@ -259,50 +264,47 @@ class _Transfer:
             crew.run_here(Share(0, size), opened)
             return
         spans = part.missing() if size is not None else []
-        first = self._first_share(offer, opened, spans)
+        first = self._first_share(part, offer, opened, spans)
         missing = sum(end - start for start, end in spans)
         count = ranges.connections_at_start(missing, self._wish.connections) if offer.ranged else 1
         if first is not None and first[0].end is not None:
             spans = _without(spans, (first[0].start, first[0].end))
         crew.run(first, spans, count)
 
-    def _first_share(self, offer: Offer, opened: Opened, spans: Sequence[Span]) -> tuple[Share, Opened] | None:
+    def _first_share(
+        self, part: Part, offer: Offer, opened: Opened, spans: Sequence[Span]
+    ) -> tuple[Share, Opened] | None:
         """Return the share that the open reply brings, unless its beginning turned out to be damaged."""
         if not offer.ranged:
             return Share(0, offer.size_bytes, settled=False), opened
-        if any(start <= offer.start < end for start, end in spans):
-            return Share(offer.start, offer.end), opened
+        if offer.end is not None and any(start == offer.start for start, _ in spans):
+            # Up to a block's end, though the reply may be shorter: a block has one worker.
+            end = -(-offer.end // part.block) * part.block
+            return Share(offer.start, min(end, part.header.size_bytes or end)), opened
         opened.stack.close()
         return None
 
-    def _finish(self, part: Part, offer: Offer | None, promises: Sequence[Promise]) -> Downloaded:
-        size = part.header.size_bytes
-        if size is None:
-            size = part.done_bytes
-            if size == 0:
-                raise SourceEmpty("the source has no bytes")
-        sums = part.digests(size, self._stop)
-        while sums is None:
+    def _sums(self, part: Part) -> dict[str, str]:
+        """Return the digests of the whole, once every block is what was written."""
+        size = self._size_of(part)
+        if size == 0:
+            raise SourceEmpty("the source has no bytes")
+        while (sums := part.digests(size, self._stop)) is None:
             self._again(part)
-            sums = part.digests(size, self._stop)
-        try:
-            labels = proof.check(promises, sums)
-        except ChecksumMismatch as error:
-            resumed = part.resumed_bytes
-            part.drop()
-            if resumed and not self._restarts:
-                raise SourceChanged(f"{error.message}; the bytes of an earlier attempt are not believed") from error
-            raise
-        part.finish(durable=self._wish.durable)
-        proofs = (*(["content-length"] if part.header.size_bytes is not None else []), *labels)
+        return sums
+
+    def _size_of(self, part: Part) -> int:
+        return part.done_bytes if part.header.size_bytes is None else part.header.size_bytes
+
+    def _downloaded(self, part: Part, offer: Offer, sums: dict[str, str], labels: Sequence[str]) -> Downloaded:
         return Downloaded(
             path=self._destination,
-            size_bytes=size,
+            size_bytes=self._size_of(part),
             sums=sums,
-            media_type=offer.media_type if offer else None,
-            name=offer.name if offer else None,
+            media_type=offer.media_type,
+            name=offer.name,
             resumed_bytes=part.resumed_bytes if not self._restarts else 0,
-            proofs=proofs,
+            proofs=(*(["content-length"] if part.header.size_bytes is not None else []), *labels),
             restarts=self._restarts,
         )
 

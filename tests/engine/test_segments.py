@@ -23,8 +23,8 @@ from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
     ChecksumMismatch,
-    Conflict,
     HeadraceError,
+    Limited,
     SourceForbidden,
     SourceRefused,
     SourceTruncated,
@@ -53,7 +53,9 @@ def fetch(server: Server, name: str, folder: Path, *, stop=None, on_progress=Non
     downloader = Downloader(TYPED)
     try:
         wanted = Wish(f"{server.url}/large/{name}", **wish)
-        return downloader.fetch(wanted, folder / "film", stop=stop, on_progress=on_progress)
+        done = downloader.fetch(wanted, folder / "film", stop=stop, on_progress=on_progress)
+        assert done.sums["blake3"] == blake3.blake3(done.path.read_bytes()).hexdigest()
+        return done
     finally:
         downloader.close()
 
@@ -322,7 +324,7 @@ def test_two_processes_do_not_write_one_file(server, tmp_path):
     first.start()
     while not journal.part_path(tmp_path / "film").exists():
         time.sleep(0.01)
-    with pytest.raises(Conflict, match="another process"):
+    with pytest.raises(Limited, match="another download"):
         fetch(server, "good", tmp_path)
     first.join()
     assert done[0].path.read_bytes() == LARGE
