@@ -17,8 +17,8 @@ from headrace.model import Source, SourceKind
 MAX_LOCATOR = 8192
 """Characters; longer URLs are refused by most servers too (RFC 9110, section 4.1 asks for 8,000)."""
 
-MAX_NAME = 200
-"""Characters of a label; file systems end at 255 bytes."""
+MAX_NAME_BYTES = 200
+"""Of a label in UTF-8: file systems end at 255, and what is unfinished has a longer name."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """Amazon S3 User Guide, bucket naming rules."""
@@ -75,8 +75,9 @@ def _url(text: str) -> Source:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidSource(f"{_shown_text(text)} is not a URL: {error}") from error
+    except ValueError:
+        # Not the reason as urlsplit gives it: that may quote a password.
+        raise InvalidSource(f"{_shown_text(text)} is not a URL: its host or port can't be read") from None
     if parts.scheme not in {"http", "https"}:
         raise InvalidSource(f"{_shown_text(text)} is neither an http(s) URL, an upload nor an asset")
     if not host:
@@ -106,7 +107,18 @@ def safe_name(text: str) -> str:
     text = unicodedata.normalize("NFC", text).replace("\\", "/").rsplit("/", 1)[-1]
     text = "".join(" " if unicodedata.category(c) in _CONTROL else c for c in text)
     text = " ".join(text.split()).strip(". ")
-    return text[:MAX_NAME] or "untitled"
+    return _cut(text) or "untitled"
+
+
+def _cut(name: str) -> str:
+    """Shorten a label, but not its extension."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or len(suffix.encode()) > 10:  # noqa: PLR2004 - longer ones are words, not extensions
+        stem, suffix = name, ""
+    kept = stem.encode()[: MAX_NAME_BYTES - len(dot + suffix)].decode("utf-8", "ignore").rstrip(". ")
+    return f"{kept}{dot}{suffix}" if suffix else kept
 
 
 def title_of(name: str) -> str:
@@ -121,7 +133,7 @@ def shown(text: str) -> str:
     """Return what people and logs may see of a text that may be no source at all."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     if "://" in clean:
-        clean = re.sub(r"//[^/@\s]*@", "//", clean).partition("?")[0]
+        clean = re.sub(r"//[^/\s]*@", "//", clean).partition("?")[0]
     return clean if len(clean) <= 120 else clean[:117] + "..."  # noqa: PLR2004 - fits two lines
 
 

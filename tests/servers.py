@@ -6,13 +6,14 @@ import base64
 import hashlib
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 BODY = bytes(hashlib.sha256(str(i).encode()).digest()[0] for i in range(64)) * 15625  # 1 MB
 OTHER = bytes(reversed(BODY))
@@ -52,9 +53,11 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(folder: Path | None = None) -> Iterator[Server]:
+def serving(folder: Path | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Run a server for the block; with a folder, paths under /files/ are its files."""
     server = Server(folder)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     try:
         yield server
@@ -267,6 +270,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGER)}")
         return self._body(LARGER, start, end)
 
+    def large_sometimes_whole(self, path: str) -> None:
+        """Every fifth answer is a 200 of the same version, whatever was asked for."""
+        if self._count(path) % 5:
+            return self._part()
+        self._head(200, len(LARGE), ETag=ETAG)
+        return self._body(LARGE, 0, len(LARGE))
+
+    def large_bare_and_slow(self, _: str) -> None:
+        self._head(200, len(LARGE))
+        self._body(LARGE, 0, len(LARGE), pause=0.01)
+
     def large_two_allowed(self, path: str) -> None:
         """Forbids a third connection."""
         if self.server.open[path] > 2:
@@ -344,6 +358,27 @@ class _Handler(BaseHTTPRequestHandler):
 
     def at_busy(self) -> None:
         self._send(503, Retry_After="7")
+
+    def at_cookie(self) -> None:
+        self._ranged(BODY, Set_Cookie="session=of-somebody; Path=/")
+
+    def at_surplus(self) -> None:
+        """More than was announced: an answer to a question that nobody has asked yet."""
+        wrong = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
+        self._head(200, 5)
+        self.wfile.write(b"right" + wrong)
+
+    def at_odd_retry_after(self) -> None:
+        self._send(503, Retry_After=unquote(urlsplit(self.path).query))
+
+    def at_dripping_head(self) -> None:
+        """A head that never ends, a byte now and then."""
+        with suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+            while not self.server.ending:
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+        self.close_connection = True
 
     def at_busy_once(self) -> None:
         if len(self.server.seen["/busy-once"]) == 1:

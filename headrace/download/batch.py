@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -28,8 +28,8 @@ BACKOFF_SECONDS = 1.0
 MOST_PATIENCE_SECONDS = 300.0
 """A server that asks for a longer pause (Retry-After) fails its file."""
 
-READY_AHEAD = 4
-"""Files in the queue for each that is being fetched, so that a long list isn't all in memory."""
+RESERVED = (".part", ".part.journal")
+"""How the names of unfinished files end: no finished one may be called so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,22 +61,15 @@ def fetch_all(
     Left early, it stops what is going on; what came is kept for another call.
     """
     stop = threading.Event()
-    waiting = iter(jobs)
-    going: set[Future[Outcome]] = set()
 
     def one(job: Job) -> Outcome:
         return _fetch(downloader, job, on_progress, stop)
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="file") as pool:
+        going = [pool.submit(one, job) for job in jobs]
         try:
-            while True:
-                while len(going) < at_once * READY_AHEAD and (job := next(waiting, None)) is not None:
-                    going.add(pool.submit(one, job))
-                if not going:
-                    return
-                ended, going = wait(going, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
+            for future in as_completed(going):
+                yield future.result()
         finally:
             stop.set()
             for future in going:
@@ -113,6 +106,8 @@ def unique_name(name: str, taken: set[str]) -> str:
 
     Upper and lower case count as the same: some file systems can't tell them apart.
     """
+    if name.lower().endswith(RESERVED):
+        name += ".file"
     stem, suffix = PurePath(name).stem, PurePath(name).suffix
     free, number = name, 1
     while free.lower() in taken:

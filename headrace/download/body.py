@@ -13,6 +13,7 @@ it sends the next request over the same socket, and h11, which httpx uses too, r
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -25,7 +26,7 @@ import h11
 import httpcore
 import httpx
 
-from headrace.download.guard import SLICE_SECONDS, current_stop, is_public
+from headrace.download.guard import SLICE_SECONDS, current_stop
 from headrace.errors import Cancelled, SourceTimeout, SourceTruncated
 from headrace.process import Stop
 
@@ -34,6 +35,9 @@ HEAD_BYTES = 64 * 1024
 
 READ_SECONDS = 30.0
 """No byte for so long ends the attempt."""
+
+ANSWER_SECONDS = 60.0
+"""The head of an answer, or a small body, takes no longer."""
 
 WITHOUT_BODY = frozenset({204, 304})
 """Their ``Content-Length`` is that of a body that doesn't come (RFC 9110, section 6.4.1)."""
@@ -92,10 +96,13 @@ class Body:
         """Return all that is left, or ``None`` where that is more than ``max_bytes``."""
         content = bytearray()
         room = memoryview(bytearray(HEAD_BYTES))
+        until = time.monotonic() + ANSWER_SECONDS
         while count := self.read_into(room):
             content += room[:count]
             if len(content) > max_bytes:
                 return None
+            if time.monotonic() > until:
+                raise SourceTimeout(f"the answer took more than {ANSWER_SECONDS:.0f} s")
         return bytes(content)
 
     def wire(self) -> Wire | None:
@@ -134,9 +141,11 @@ class Wire:
         self.reusable = response.http_version == "HTTP/1.1" and _stays_open(response.headers)
         self.own = contextlib.ExitStack()
         """Closes the connection."""
+        self.address = self._stream.address
+        """The checked address of the other end."""
         found, tls = self._stream.get_extra_info("socket"), self._stream.get_extra_info("ssl_object")
-        # Through an https proxy TLS runs inside TLS, and the socket has the outer one's bytes.
-        self._socket: socket.socket | None = found if tls is None or tls is found else None
+        # Through an https proxy TLS runs inside TLS (an SSLObject), and the socket has the outer one's bytes.
+        self._socket: socket.socket | None = None if isinstance(tls, ssl.SSLObject) else found
         self._flags = 0
         if self._socket is not None and tls is None and sys.platform == "linux":
             # One call fills the buffer: the kernel waits for more, and gives what there is after a slice.
@@ -166,8 +175,10 @@ class Wire:
 
     def _head(self, conversation: h11.Connection) -> h11.Response:
         room = memoryview(bytearray(HEAD_BYTES))
-        stop = current_stop()
+        stop, until = current_stop(), time.monotonic() + ANSWER_SECONDS
         while True:
+            if time.monotonic() > until:
+                raise SourceTimeout(f"the server's answer took more than {ANSWER_SECONDS:.0f} s to begin")
             try:
                 event = conversation.next_event()
                 if event is h11.NEED_DATA:
@@ -210,16 +221,13 @@ class Wire:
         except (OSError, httpcore.NetworkError, httpcore.TimeoutException) as error:
             raise SourceTruncated("the server has closed the connection") from error
 
-    def is_public(self) -> bool:
-        """Return whether its other end has a public address."""
-        return is_public(peer_of(self._stream))
-
-
-def peer_of(stream: Any) -> Any:
-    """Return the address of a connection's other end."""
-    from ipaddress import ip_address
-
-    return ip_address(str(stream.get_extra_info("server_addr")[0]).partition("%")[0])
+    def is_quiet(self) -> bool:
+        """Return whether nothing has come that nobody asked for, its end included."""
+        if self._socket is None:
+            return False
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
 
 
 def length_of(status: int, headers: Mapping[str, str]) -> int | None:

@@ -12,6 +12,7 @@ Its connections also notice a ``stop`` while they wait for an answer (``stoppabl
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
 import time
@@ -34,13 +35,20 @@ Network = IPv4Network | IPv6Network
 NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 """RFC 6052 and RFC 8215: the last 32 bits are an IPv4 address."""
 
+TRANSLATED = IPv6Network("::ffff:0:0:0/96")
+"""RFC 2765, section 2.1 (SIIT): the last 32 bits are an IPv4 address."""
+
 COMPATIBLE = IPv6Network("::/96")
 """RFC 4291, section 2.5.5.1 (deprecated): the last 32 bits are an IPv4 address."""
+
+MAX_ADDRESSES = 4
+"""Of one name: a hostile one may have hundreds, each of which takes its time to refuse."""
 
 SLICE_SECONDS = 0.5
 """How long one wait for bytes lasts at most, and so how soon a stop is noticed."""
 
 _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+_UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
 @contextmanager
@@ -51,6 +59,16 @@ def stoppable(stop: Stop | None) -> Iterator[None]:
         yield
     finally:
         _STOP.reset(token)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Let this thread's waits in the block end after so long altogether, as timeouts."""
+    token = _UNTIL.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _UNTIL.reset(token)
 
 
 def current_stop() -> Stop | None:
@@ -76,7 +94,12 @@ class Guard:
 
 def is_public(address: Address) -> bool:
     """Return whether an address, and every IPv4 address inside it, is on the public internet."""
-    return all(one.is_global and not one.is_multicast and not one.is_unspecified for one in _all_inside(address))
+    return all(_is_ordinary(one) for one in _all_inside(address))
+
+
+def _is_ordinary(address: Address) -> bool:
+    site_local = isinstance(address, IPv6Address) and address.is_site_local  # fec0::/10, deprecated by RFC 3879
+    return address.is_global and not (address.is_multicast or address.is_unspecified or site_local)
 
 
 def _all_inside(address: Address) -> Iterable[Address]:
@@ -89,7 +112,7 @@ def _all_inside(address: Address) -> Iterable[Address]:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if any(address in network for network in NAT64) or address in COMPATIBLE:
+    if any(address in network for network in (*NAT64, TRANSLATED, COMPATIBLE)):
         yield IPv4Address(int(address) & 0xFFFFFFFF)
 
 
@@ -128,9 +151,12 @@ class _GuardedBackend(httpcore.SyncBackend):
             if not self._guard.allows(address, may_be_private=self._may_be_private):
                 raise AddressForbidden(f"{host} has the address {address}, which is not allowed", address=str(address))
         failure: Exception | None = None
-        for address in addresses:
+        for address in addresses[:MAX_ADDRESSES]:
+            if (stop := _STOP.get()) is not None and stop.is_set():
+                raise Cancelled("the download was stopped")
             try:
-                return _Stream(super().connect_tcp(str(address), port, timeout, local_address, socket_options))
+                stream = super().connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return _Stream(stream, address)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise SourceUnavailable(f"{host} refuses connections on port {port}") from failure
@@ -139,14 +165,18 @@ class _GuardedBackend(httpcore.SyncBackend):
 class _Stream(httpcore.NetworkStream):
     """A connection whose reading looks at the thread's ``stop`` twice a second."""
 
-    def __init__(self, inner: httpcore.NetworkStream) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, address: Address) -> None:
         self._inner = inner
+        self.address = address
+        """The one that was checked; a socket forgets its peer when that resets the connection."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        since, stop = time.monotonic(), _STOP.get()
+        since, stop, until = time.monotonic(), _STOP.get(), _UNTIL.get()
         while True:
             if stop is not None and stop.is_set():
                 raise Cancelled("the download was stopped")
+            if time.monotonic() > until:
+                raise httpcore.ReadTimeout("the answer takes too long to begin")
             try:
                 return self._inner.read(max_bytes, timeout=SLICE_SECONDS)
             except httpcore.ReadTimeout:
@@ -162,7 +192,7 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout))
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self.address)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)

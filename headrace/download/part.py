@@ -52,8 +52,18 @@ KEEP_FREE_BYTES = 64 * 1024 * 1024
 class Part:
     """The unfinished file of one download; a context manager that lets go of it."""
 
-    def __init__(self, hold: Hold, header: Header, algorithms: tuple[str, ...], found: Journal | None) -> None:
+    def __init__(
+        self,
+        hold: Hold,
+        header: Header,
+        algorithms: tuple[str, ...],
+        found: Journal | None,
+        *,
+        journaled: bool = True,
+    ) -> None:
         """Begin: what ``found`` claims is kept and compared, without it anything there is dropped.
+
+        Where it isn't ``journaled`` nothing is kept for another attempt.
 
         Raises ``DiskFull`` where it can't fit, ``DiskFailed``.
         """
@@ -79,6 +89,7 @@ class Part:
         self._named = False
         self._whole: int | None = header.size_bytes
         self._hold = hold
+        self._journaled = journaled
         self._data = hold.descriptor
         self._prepare(found)
         self.resumed_bytes = sum(self._lengths.values())
@@ -180,15 +191,16 @@ class Part:
     def claim(self, block: int, content: memoryview) -> None:
         """Remember that a block, or its beginning, is written: ``content`` is what."""
         length = len(content)
-        last = block == 0 and length == self.header.size_bytes  # it is complete: nothing to resume
-        line = b"" if last else journals.claim_line(block, length, _short_digest(content)).encode()
+        # A file of one block that is complete leaves nothing to resume.
+        kept = self._journaled and (block > 0 or length != self.header.size_bytes)
+        line = b"" if not kept else journals.claim_line(block, length, _short_digest(content)).encode()
         with translated(self.destination), self._changed:
             if self._closing or (length <= self._lengths.get(block, 0) and block not in self._claims):
                 return  # a worker that was overtaken claims less than there is
             self._claims.pop(block, None)
             self._lengths[block] = length
             self._unsynced = True
-            if not last:
+            if kept:
                 self._open_journal(fresh=True)
                 assert self._journal is not None  # noqa: S101 - just opened
                 os.write(self._journal, line)

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from headrace import __version__
-from headrace.download.body import READ_SECONDS, Body, Reply, Wire, length_of, peer_of
-from headrace.download.guard import Guard, GuardedTransport, is_public
+from headrace.download.body import ANSWER_SECONDS, READ_SECONDS, Body, Reply, Wire, length_of
+from headrace.download.guard import Guard, GuardedTransport, is_public, within
 from headrace.errors import (
     HeadraceError,
     RedirectRefused,
@@ -37,8 +38,12 @@ CONNECT_SECONDS = 10.0
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
+"""A server that asks for longer has said enough."""
+
 MAX_IDLE = 64
-"""Connections that are kept for another request."""
+IDLE_SECONDS = 15.0
+"""Connections that are kept for another request, and for how long."""
 
 _Key = tuple[str, str | None, int | None, bool]
 """Whom a connection is to, and whether a private address was allowed for it."""
@@ -66,13 +71,13 @@ class Session:
         self._strict = _client(guard, tls, may_be_private=False)
         self._typed = _client(guard, tls, may_be_private=True) if guard.typed_may_be_private else self._strict
         self._lock = threading.Lock()
-        self._idle: dict[_Key, list[Wire]] = {}
+        self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
             idle, self._idle = self._idle, {}
-        for wire in (wire for wires in idle.values() for wire in wires):
+        for wire, _ in (pair for kept in idle.values() for pair in kept):
             wire.own.close()
         self._strict.close()
         self._typed.close()
@@ -110,47 +115,69 @@ class Session:
         key = (*_origin(url), may_be_private)
         target = _target(url)
         while target is not None and (wire := self._take(key)) is not None:
-            try:
-                found = self._ask(wire, url, target, headers)
-            except (SourceTruncated, SourceTimeout):
-                wire.own.close()  # the server has closed it meanwhile: nothing was done, another one is asked
-                continue
-            except BaseException:
-                wire.own.close()
-                raise
-            hop.callback(self._end, key, wire.own, found.body)
-            return found, wire.is_public()
+            with contextlib.ExitStack() as ours:
+                ours.callback(wire.own.close)
+                try:
+                    reply = self._ask(wire, url, target, headers)
+                except SourceTruncated:
+                    continue  # the server has closed it meanwhile: nothing was done, another one is asked
+                if reply is None:
+                    break
+                ours.pop_all()
+                hop.callback(self._end, key, wire.own, reply.body)
+                return reply, is_public(wire.address)
         client = self._typed if may_be_private else self._strict
         own = contextlib.ExitStack()
-        response = own.enter_context(client.stream("GET", url, headers=headers))
+        with within(ANSWER_SECONDS):
+            response = own.enter_context(client.stream("GET", url, headers=headers))
         fields = dict(response.headers)
         body = Body(length_of(response.status_code, fields), response=response)
         hop.callback(self._end, key, own, body)
         reply = Reply(response.status_code, response.reason_phrase, fields, url, body)
-        return reply, is_public(peer_of(response.extensions["network_stream"]))
+        return reply, is_public(response.extensions["network_stream"].address)
 
-    def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply:
+    def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply | None:
+        """Ask over a kept connection; ``None`` where only httpx could read the answer's body."""
         status, reason, fields, first = wire.ask(target, HEADERS | headers)
         length = length_of(status, fields)
-        if length is None:
-            raise SourceTruncated("only httpx can tell where this body ends")
+        if length is None and status < httpx.codes.MULTIPLE_CHOICES:
+            return None
+        if length is None:  # a page that says what is wrong: nobody reads it
+            length, first, wire.reusable = 0, b"", False
         return Reply(status, reason, fields, url, Body(length, wire=wire, first=first))
 
     def _take(self, key: _Key) -> Wire | None:
-        with self._lock:
-            wires = self._idle.get(key)
-            return wires.pop() if wires else None
+        """Return a connection that is free and quiet: one with something to read was closed, or worse."""
+        while True:
+            with self._lock:
+                kept = self._idle.get(key)
+                if not kept:
+                    self._idle.pop(key, None)
+                    return None
+                wire, since = kept.pop()
+            if time.monotonic() - since < IDLE_SECONDS and wire.is_quiet():
+                return wire
+            wire.own.close()
 
     def _end(self, key: _Key, own: contextlib.ExitStack, body: Body) -> None:
         """Keep the connection of a body that was read to its end, and close it else."""
         wire = body.wire()
-        if wire is not None:
-            wire.own = own
-            with self._lock:
-                if sum(len(wires) for wires in self._idle.values()) < MAX_IDLE:
-                    self._idle.setdefault(key, []).append(wire)
-                    return
-        own.close()
+        if wire is None:
+            own.close()
+            return
+        wire.own = own
+        now = time.monotonic()
+        with self._lock:
+            self._idle.setdefault(key, []).append((wire, now))
+            aged = [pair for kept in self._idle.values() for pair in kept if now - pair[1] > IDLE_SECONDS]
+            if not aged and sum(map(len, self._idle.values())) > MAX_IDLE:
+                aged = [min((pair for kept in self._idle.values() for pair in kept), key=lambda pair: pair[1])]
+            for name, kept in list(self._idle.items()):
+                self._idle[name] = [pair for pair in kept if pair not in aged]
+                if not self._idle[name]:
+                    del self._idle[name]
+        for old, _ in aged:
+            old.own.close()
 
     def read(self, url: str, headers: Mapping[str, str], max_bytes: int) -> tuple[Reply, bytes]:
         """Return the answer to a GET (any status) with its body, which must be small."""
@@ -165,6 +192,8 @@ def _client(guard: Guard, tls: ssl.SSLContext, *, may_be_private: bool) -> httpx
     return httpx.Client(
         transport=GuardedTransport(guard, may_be_private=may_be_private, max_connections=MAX_CONNECTIONS, tls=tls),
         trust_env=False,
+        # Cookies of one download are no business of the next one, which may be another owner's.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         headers=HEADERS,
     )
@@ -218,17 +247,23 @@ def check_status(reply: Reply) -> None:
 def _retry_after(reply: Reply) -> float | None:
     """Return ``Retry-After`` in seconds (RFC 9110, section 10.2.3: a number or a date)."""
     value = reply.headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        seconds = (
+            float(value)
+            if value.isascii() and value.isdigit()
+            else parsedate_to_datetime(value).timestamp() - time.time()
+        )
+    except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 @contextlib.contextmanager
 def _translated(url: str) -> Iterator[None]:
-    shown = redact(url)
+    try:
+        shown = redact(url)
+    except ValueError as error:
+        raise SourceRefused("that is no URL") from error
     try:
         yield
     except HeadraceError:

@@ -21,7 +21,7 @@ class Sums:
         """``where`` is the URL or the path of a checksum file, or ``auto``."""
         self._downloader = downloader
         self._where = where
-        self._read: dict[str, str | None] = {}
+        self._read: dict[str, str | SourceError] = {}
 
     def of(self, url: str, name: str) -> tuple[Promise, ...]:
         """Return what the file at ``url``, called ``name``, must be.
@@ -47,11 +47,14 @@ class Sums:
         if where not in self._read:
             try:
                 self._read[where] = self._load(where)
-            except SourceError:
-                if must_be_there:
-                    raise
-                self._read[where] = None
-        return self._read[where]
+            except SourceError as error:
+                self._read[where] = error
+        found = self._read[where]
+        if isinstance(found, str):
+            return found
+        if must_be_there:
+            raise found
+        return None
 
     def _load(self, where: str) -> str:
         if where.startswith(("http://", "https://")):

@@ -34,6 +34,7 @@ from headrace.errors import (
     SourceEmpty,
     SourceRefused,
     SourceTooLarge,
+    SourceUnavailable,
 )
 from headrace.model import Downloaded, OnProgress
 from headrace.process import Stop
@@ -43,6 +44,9 @@ log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS = 16
 """For one file, unless its wish says otherwise; as many as they help (``crew``)."""
+
+WHOLE_ANSWERS = 3
+"""How often a server that has answered ranges may answer one with the whole: an edge of a CDN may be odd."""
 
 MAX_RESTARTS = 3
 """How often a source may become another file while it is downloaded."""
@@ -115,6 +119,7 @@ class _Transfer:
         self._pinned = Validator(None, None)
         self._size: int | None = None
         self._restarts = 0
+        self._whole_answers = 0
 
     def run(self) -> Downloaded:
         with contextlib.closing(Hold(self._destination)) as hold:
@@ -157,13 +162,14 @@ class _Transfer:
             else:
                 header, validator, size = found.header, found.header.validator, found.header.size_bytes
                 self._pinned, self._size = validator, size
-                reply, offer = self._open(stack, *self._first_missing(found))
+                reply, offer = self._open_again(stack, *self._first_missing(found))
             self._pinned, self._size = validator, size
             if size is not None and size > self._wish.max_bytes:
                 raise SourceTooLarge(f"the source has {size} bytes; {self._wish.max_bytes} is the most")
             promises = proof.chosen((*self._wish.promises, *offer.promises))
             algorithms = tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises))))
-            with contextlib.closing(Part(hold, header, algorithms, found)) as part:
+            lasting = size is not None and self._can_be_continued(validator)
+            with contextlib.closing(Part(hold, header, algorithms, found, journaled=lasting)) as part:
                 self._fetch(part, offer, Opened(stack.pop_all(), reply.body))
                 sums = self._sums(part)
             try:
@@ -229,6 +235,16 @@ class _Transfer:
             self._if_range = False
         raise _UnableToRange
 
+    def _open_again(self, stack: contextlib.ExitStack, start: int, end: int) -> tuple[Reply, Offer]:
+        """Ask for a part of what an earlier attempt began; one answer without ranges doesn't cost all of it."""
+        for left in range(WHOLE_ANSWERS, -1, -1):
+            try:
+                return self._open(stack, start, end)
+            except _UnableToRange:
+                if not left:
+                    raise
+        raise AssertionError("the last try raises")
+
     def _range(self, start: int, end: int, *, plainly: bool) -> dict[str, str]:
         """Return the headers that ask for a part of the version that was begun."""
         asked = {"Range": f"bytes={start}-{end - 1}"}
@@ -239,7 +255,13 @@ class _Transfer:
     def _ask(self, start: int, end: int) -> Opened:
         asked_at = time.monotonic()
         with contextlib.ExitStack() as stack:
-            reply, _ = self._open(stack, start, end)
+            try:
+                reply, _ = self._open(stack, start, end)
+            except _UnableToRange:
+                self._whole_answers += 1
+                if self._whole_answers > WHOLE_ANSWERS:
+                    raise
+                raise SourceUnavailable("the server answers a range with the whole file") from None
             return Opened(stack.pop_all(), reply.body, time.monotonic() - asked_at)
 
     def _fetch(self, part: Part, offer: Offer, opened: Opened) -> None:

@@ -10,12 +10,14 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from headrace.download import Downloader, Guard, Wish
+from headrace.download.batch import unique_name
 from headrace.download.guard import is_public
 from headrace.download.proof import promise
 from headrace.errors import (
     AddressForbidden,
     Cancelled,
     ChecksumMismatch,
+    DiskFailed,
     DiskFull,
     RedirectRefused,
     SourceEmpty,
@@ -228,6 +230,8 @@ def test_loopback_is_refused_however_it_is_written(server, tmp_path, host):
         "::ffff:10.0.0.1",
         "fe80::1",
         "fc00::1",
+        "fec0::1",
+        "::ffff:0:7f00:1",
         "ff02::1",
     ],
 )
@@ -246,6 +250,64 @@ def test_a_typed_private_address_is_the_users_own_business(server, tmp_path):
     """``headrace fetch`` may read what its user typed."""
     done = fetch(Wish(server.url + "/redirect"), tmp_path / "film", guard=Guard(typed_may_be_private=True))
     assert done.path.read_bytes() == BODY
+
+
+def test_cookies_stay_with_their_download(server, tmp_path):
+    """What one download is given is not sent with the next one, which may be another owner's."""
+    downloader = Downloader(LOCAL)
+    for name in ("cookie", "good"):
+        downloader.fetch(Wish(f"{server.url}/{name}"), tmp_path / name)
+    downloader.close()
+    assert "cookie" not in server.seen["/good"][-1]
+
+
+def test_a_connection_with_a_surplus_is_not_used_again(server, tmp_path):
+    """Bytes that nobody asked for are not the next answer."""
+    downloader = Downloader(LOCAL)
+    assert downloader.fetch(Wish(server.url + "/surplus"), tmp_path / "a").path.read_bytes() == b"right"
+    assert downloader.fetch(Wish(server.url + "/good"), tmp_path / "b").path.read_bytes() == BODY
+    downloader.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("%C2%B2", None),
+        ("Fri, 31 Dec 99999999999 23:59:59 GMT", None),
+        ("9" * 400, 86400),
+        ("soon", None),
+        ("-5", None),
+    ],
+)
+def test_an_odd_retry_after_does_no_harm(server, tmp_path, said, seconds):
+    """Numbers that are none, years that aren't, and for ever: an ordinary error, a day at most."""
+    with pytest.raises(SourceUnavailable) as caught:
+        get(server, f"/odd-retry-after?{said}", tmp_path)
+    assert caught.value.evidence["retry_after_seconds"] == seconds
+
+
+def test_a_head_that_never_ends_is_ended(server, tmp_path, monkeypatch):
+    """A byte now and then keeps no download waiting for ever."""
+    monkeypatch.setattr("headrace.download.session.ANSWER_SECONDS", 0.5)
+    with pytest.raises(SourceTimeout):
+        get(server, "/dripping-head", tmp_path)
+
+
+def test_a_part_file_is_never_another_files_destination():
+    """A source called like an unfinished file gets another name."""
+    taken = set()
+    assert [unique_name(name, taken) for name in ("x", "x.part", "X.PART.journal")] == [
+        "x",
+        "x.part.file",
+        "X.PART.journal.file",
+    ]
+
+
+def test_a_folder_that_can_not_be_made_is_our_error(server, tmp_path):
+    """Not the system's."""
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskFailed):
+        fetch(Wish(server.url + "/good"), tmp_path / "file" / "film")
 
 
 def test_private_headers_stay_with_their_origin(server, tmp_path):

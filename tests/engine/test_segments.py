@@ -11,14 +11,21 @@ import multiprocessing
 import os
 import random
 import signal
+import ssl
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import blake3
 import pytest
+import xxhash
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.download import Downloader, Guard, Wish, journal
+from headrace.download.body import Wire
 from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
@@ -129,6 +136,21 @@ def test_a_range_that_does_not_say_its_version_is_not_believed(server, tmp_path)
 def test_a_connection_too_many_may_be_forbidden(server, tmp_path):
     """A 403 to one connection, while others get on, ends that one only."""
     assert fetch(server, "two-allowed", tmp_path).path.read_bytes() == LARGE
+
+
+def test_one_edge_that_ignores_ranges_costs_nothing(server, tmp_path):
+    """A 200 of the same version now and then is asked again; what came by ranges stays."""
+    assert fetch(server, "sometimes-whole", tmp_path).path.read_bytes() == LARGE
+    assert server.sent["/large/sometimes-whole"] < 1.5 * len(LARGE)
+
+
+def test_what_can_not_be_continued_leaves_nothing(server, tmp_path):
+    """Without a validator a journal would be of no use."""
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(Cancelled):
+        fetch(server, "bare-and-slow", tmp_path, stop=stop)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_promised_digest_allows_ranges_without_a_validator(server, tmp_path):
@@ -266,6 +288,83 @@ def test_an_expired_address_can_be_replaced(server, tmp_path):
     done = fetch(server, "expiring?fresh", tmp_path)
     assert done.path.read_bytes() == LARGE
     assert done.resumed_bytes > 4 * BLOCK
+
+
+def test_a_complete_part_of_another_source_is_not_taken(server, tmp_path):
+    """Killed before the last rename, then asked for something else: that is what comes."""
+    interrupted(server, "steady", tmp_path, len(LARGE) - 1, connections=1)
+    path = journal.journal_path(tmp_path / "film")
+    header = path.read_text().splitlines()[0]
+    lines = [
+        f'[{at // BLOCK},{len(LARGE[at : at + BLOCK])},"{xxhash.xxh3_128_hexdigest(LARGE[at : at + BLOCK])}"]'
+        for at in range(0, len(LARGE), BLOCK)
+    ]
+    path.write_text("\n".join([header, *lines]) + "\n")
+    journal.part_path(tmp_path / "film").write_bytes(LARGE)
+    downloader = Downloader(TYPED)
+    with pytest.raises(HeadraceError):
+        downloader.fetch(Wish("http://127.0.0.1:9/other"), tmp_path / "film")
+    downloader.close()
+    assert not (tmp_path / "film").exists()
+    done = fetch(server, "steady", tmp_path)
+    assert done.resumed_bytes == len(LARGE)
+
+
+def test_a_beginning_that_is_damaged_comes_again(server, tmp_path):
+    """A claim of a part of a block, ahead of its data: nobody goes on behind it."""
+    interrupted(server, "steady", tmp_path, 6 * BLOCK, connections=1)
+    path = journal.journal_path(tmp_path / "film")
+    path.write_text(path.read_text().splitlines()[0] + '\n[0,500000,"' + "0" * 32 + '"]\n')
+    assert fetch(server, "steady", tmp_path).path.read_bytes() == LARGE
+
+
+def test_https_comes_from_its_socket_too(tmp_path, monkeypatch):
+    """Several connections with TLS, certificates checked."""
+    certificate, key = tls_files(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(tls=context) as secure:
+        url = secure.url.replace("http:", "https:").replace("127.0.0.1", "localhost") + "/large/good"
+        with pytest.raises(HeadraceError, match="certificate"):
+            Downloader(TYPED).fetch(Wish(url), tmp_path / "film")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        direct: list[bool] = []
+        made = Wire.__init__
+
+        def watched(wire: Wire, *args: object) -> None:
+            made(wire, *args)
+            direct.append(wire._socket is not None)
+
+        monkeypatch.setattr(Wire, "__init__", watched)
+        downloader = Downloader(TYPED)
+        assert downloader.fetch(Wish(url), tmp_path / "film").path.read_bytes() == LARGE
+        downloader.close()
+        assert direct
+        assert all(direct)
+
+
+def tls_files(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for localhost, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "tls.pem", folder / "tls.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return paths
 
 
 def test_damage_on_the_disk_costs_its_blocks_only(server, tmp_path):
