@@ -67,8 +67,9 @@ def _url(text: str) -> Source:
     try:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidSource(f"{_shown_text(text)} is not a URL: {error}") from error
+    except ValueError:
+        # Not the reason as urlsplit gives it: that may quote a password.
+        raise InvalidSource(f"{_shown_text(text)} is not a URL: its host or port can't be read") from None
     if parts.scheme not in {"http", "https"}:
         raise InvalidSource(f"{_shown_text(text)} is neither an http(s) URL, an upload nor an asset")
     if not host:
@@ -112,5 +113,5 @@ def title_of(name: str) -> str:
 def _shown_text(text: str) -> str:
     shown = "".join(c if c.isprintable() else "?" for c in text)
     if "://" in shown:
-        shown = re.sub(r"//[^/@\s]*@", "//", shown).partition("?")[0]
+        shown = re.sub(r"//[^/\s]*@", "//", shown).partition("?")[0]
     return repr(shown if len(shown) <= 120 else shown[:117] + "...")  # noqa: PLR2004 - fits two lines

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 BODY = bytes(hashlib.sha256(str(i).encode()).digest()[0] for i in range(64)) * 16384  # 1 MiB
 OTHER = bytes(reversed(BODY))
@@ -112,6 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def at_busy(self) -> None:
         self._send(503, Retry_After="7")
+
+    def at_odd_retry_after(self) -> None:
+        self._send(503, Retry_After=unquote(urlsplit(self.path).query, "latin-1"))
 
     def at_teapot(self) -> None:
         self._send(418)

@@ -29,6 +29,9 @@ from headrace.source import redact
 MAX_REDIRECTS = 5
 """FIELD.md, Security."""
 
+MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
+"""A server that asks for longer has said enough."""
+
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """No byte for so long ends the attempt."""
@@ -127,12 +130,12 @@ def check_status(reply: httpx.Response) -> None:
 def _retry_after(reply: httpx.Response) -> float | None:
     """Return ``Retry-After`` in seconds (RFC 9110, section 10.2.3: a number or a date)."""
     value = reply.headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        number = value.isascii() and value.isdigit()
+        seconds = float(value) if number else parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 @contextlib.contextmanager

@@ -114,3 +114,15 @@ def test_titles_read_well():
 def test_redacting_keeps_the_path():
     """So that people recognise their source."""
     assert redact("http://h/p/q?a=1#f") == "http://h/p/q?a=…"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://user:hunter2#x@host/f", "http://user:hunter2@ex\u2100mple.com/", "ftp://user:hun@ter2@host/f?hunter2"],
+)
+def test_an_error_quotes_no_password(text):
+    """Also where the URL can't be read, and the reason would quote it."""
+    with pytest.raises(InvalidSource) as caught:
+        parse(text)
+    assert "ter2@" not in caught.value.message
+    assert "port could not" not in caught.value.message.lower()
