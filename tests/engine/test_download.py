@@ -138,6 +138,17 @@ def test_retry_after_is_kept(server, tmp_path):
     assert caught.value.evidence["retry_after_seconds"] == 7
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("%B2", None), ("Fri, 31 Dec 99999999999 23:59:59 GMT", None), ("9" * 400, 86400), ("soon", None)],
+)
+def test_an_odd_retry_after_does_no_harm(server, tmp_path, said, seconds):
+    """Numbers that are none, years that aren't, and for ever: an ordinary error, a day at most."""
+    with pytest.raises(SourceUnavailable) as caught:
+        get(server, f"/odd-retry-after?{said}", tmp_path)
+    assert caught.value.evidence["retry_after_seconds"] == seconds
+
+
 def test_a_wrong_checksum_keeps_nothing(server, tmp_path):
     """Bytes that are not what was ordered are thrown away."""
     with pytest.raises(ChecksumMismatch) as caught:
