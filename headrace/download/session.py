@@ -251,11 +251,8 @@ def _retry_after(reply: Reply) -> float | None:
     """Return ``Retry-After`` in seconds (RFC 9110, section 10.2.3: a number or a date)."""
     value = reply.headers.get("retry-after", "").strip()
     try:
-        seconds = (
-            float(value)
-            if value.isascii() and value.isdigit()
-            else parsedate_to_datetime(value).timestamp() - time.time()
-        )
+        number = value.isascii() and value.isdigit()
+        seconds = float(value) if number else parsedate_to_datetime(value).timestamp() - time.time()
     except (ValueError, OverflowError):
         return None
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)

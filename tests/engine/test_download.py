@@ -280,23 +280,6 @@ def test_a_connection_with_a_surplus_is_not_used_again(server, tmp_path):
     downloader.close()
 
 
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [
-        ("%C2%B2", None),
-        ("Fri, 31 Dec 99999999999 23:59:59 GMT", None),
-        ("9" * 400, 86400),
-        ("soon", None),
-        ("-5", None),
-    ],
-)
-def test_an_odd_retry_after_does_no_harm(server, tmp_path, said, seconds):
-    """Numbers that are none, years that aren't, and for ever: an ordinary error, a day at most."""
-    with pytest.raises(SourceUnavailable) as caught:
-        get(server, f"/odd-retry-after?{said}", tmp_path)
-    assert caught.value.evidence["retry_after_seconds"] == seconds
-
-
 def test_a_head_that_never_ends_is_ended(server, tmp_path, monkeypatch):
     """A byte now and then keeps no download waiting for ever."""
     monkeypatch.setattr("headrace.download.session.ANSWER_SECONDS", 0.5)
