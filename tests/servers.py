@@ -369,7 +369,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"right" + wrong)
 
     def at_odd_retry_after(self) -> None:
-        self._send(503, Retry_After=unquote(urlsplit(self.path).query))
+        self._send(503, Retry_After=unquote(urlsplit(self.path).query, "latin-1"))
 
     def at_dripping_head(self) -> None:
         """A head that never ends, a byte now and then."""

@@ -34,9 +34,6 @@ from headrace.source import redact
 MAX_REDIRECTS = 5
 """FIELD.md, Security."""
 
-MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
-"""A server that asks for longer has said enough."""
-
 CONNECT_SECONDS = 10.0
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
