@@ -1,7 +1,7 @@
 """The dashboard in a real browser: what people do on each page, and what hostile text must not do there.
 
-Waits look at the ``first`` match: while a page runs again, Streamlit holds an element that was
-and the same one that is side by side for a moment.
+While a page runs again, Streamlit holds an element that was and the same one that is side by
+side for a moment; ``shows`` waits until there are exactly as many as there should be.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ FLAGS = (
 HOSTILE = "**bold** [x](javascript:alert(1)) <img src=x onerror=alert(1)> :smile: $x$ `y` www.evil.example a@b.c"
 ENDS_MS = 60_000
 """Until a small film is published, on a machine that is busy with other tests."""
+LOADS_MS = 30_000
+"""Until a page shows what it should, there too."""
 APP = Path(__file__).resolve().parent.parent.parent / "dashboard" / "app.py"
 WORD_JOINER = "\u2060"
 
@@ -108,21 +110,27 @@ def ordered(stack, web, chromium):
     with visiting(stack, chromium) as page:
         go(page, "New order")
         page.locator("input[type=file]").set_input_files([picked])
-        page.get_by_text(re.compile(r"^\d.*KB$")).first.wait_for()
+        shows(1, page.get_by_text(re.compile(r"^\d.*KB$")))
         page.get_by_label("URLs, one a line").fill(f"{web.url}/files/river.mp4\n\n{web.url}/missing")
         page.get_by_role("button", name="Place order").evaluate(
             "button => { button.click(); button.click(); setTimeout(() => button.click(), 30) }"
         )
-        page.get_by_text("Your order is done: 3 of 3 items ended").first.wait_for(timeout=ENDS_MS)
+        shows(1, page.get_by_text("Your order is done: 3 of 3 items ended"), ENDS_MS)
     with stack.api() as api:
         items = api.get("/v1/items").json()
     return [item for item in items if item["source"].startswith(web.url) or (item["title"] or "")[:8] == HOSTILE[:8]]
 
 
+def shows(count, locator, timeout=LOADS_MS):
+    """Wait until exactly so many elements that match are visible; fail where that doesn't come."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api.expect(locator.filter(visible=True)).to_have_count(count, timeout=timeout)
+
+
 def go(page, name):
     """Choose a page in the navigation."""
     page.get_by_test_id("stTopNavLink").filter(has_text=re.compile(f"^{name}$")).click()
-    page.get_by_role("heading", name=name, level=1).first.wait_for()
+    shows(1, page.get_by_role("heading", name=name, level=1))
 
 
 def read(page):
@@ -148,14 +156,14 @@ def test_a_film_is_found_and_played(web, ordered, page):
     go(page, "Library")
     page.get_by_label("Search").fill("river")
     page.keyboard.press("Enter")
-    page.get_by_text("1 asset for").first.wait_for()
+    shows(1, page.get_by_text("1 asset for"))
     asset_id = asset_of(ordered, web.url + "/files/river")
     poster = page.locator(f".st-key-tile-{asset_id} img")
     poster.wait_for()
     page.wait_for_function("image => image.naturalWidth > 0", arg=poster.element_handle())
     page.get_by_role("link", name="river").click()
     page.wait_for_url("**/asset?asset=" + asset_id)
-    page.get_by_role("heading", name="Renditions").first.wait_for()
+    shows(1, page.get_by_role("heading", name="Renditions"))
     video = page.frame_locator("iframe").locator("video")
     video.evaluate("video => { video.muted = true; video.play() }")
     deadline = time.monotonic() + 20
@@ -184,7 +192,7 @@ def test_a_failed_source_says_why_and_can_be_tried_again(ordered, page):
     failed = page.locator(f".st-key-lost-{order_id}")
     assert "/missing" in failed.inner_text()
     failed.get_by_role("button", name="Retry").click()
-    page.get_by_text("1 item queued again").first.wait_for()
+    shows(1, page.get_by_text("1 item queued again"))
 
 
 @pytest.mark.browser
@@ -194,7 +202,7 @@ def test_a_wrong_form_says_what_is_wrong_and_keeps_what_was_typed(page):
     for text, message in (("not a url", "is neither an http(s) URL"), ("", "There is nothing to order")):
         page.get_by_label("URLs, one a line").fill(text)
         page.get_by_role("button", name="Place order").click()
-        page.get_by_text(message).first.wait_for()
+        shows(1, page.get_by_text(message))
         assert page.get_by_label("URLs, one a line").input_value() == text
 
 
@@ -206,10 +214,10 @@ def test_an_asset_is_deleted_after_a_question_and_comes_back(ordered, page):
     page.get_by_role("button", name="Delete", exact=True).click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_role("button", name="Restore").click()
-    page.get_by_text("The asset is back in the library").first.wait_for()
-    page.get_by_role("button", name="Delete", exact=True).first.wait_for()
-    page.get_by_role("heading", name="History").first.wait_for()
-    page.get_by_text("Brought back into the library").first.wait_for()
+    shows(1, page.get_by_text("The asset is back in the library"))
+    shows(1, page.get_by_role("button", name="Delete", exact=True))
+    shows(1, page.get_by_role("heading", name="History"))
+    shows(1, page.get_by_text("Brought back into the library"))
     shown = read(page)
     assert all(word in shown for word in ("BLAKE3", "SHA-256", "First seen", "headrace get " + asset_id[:16]))
 
@@ -221,12 +229,12 @@ def test_a_feed_is_added_and_removed(web, page):
     go(page, "Feeds")
     page.get_by_label("Address").fill(web.url + "/feed-for-people")
     page.get_by_role("button", name="Watch").click()
-    page.get_by_text("is watched, every 15 minutes").first.wait_for()
-    page.get_by_text("0 entries seen").first.wait_for()
+    shows(1, page.get_by_text("is watched, every 15 minutes"))
+    shows(1, page.get_by_text("0 entries seen"))
     page.get_by_role("button", name="Remove").last.click()
     page.get_by_role("button", name="Stop watching").click()
-    page.get_by_text("is not watched any more").first.wait_for()
-    page.get_by_text("0 entries seen").first.wait_for(state="hidden")
+    shows(1, page.get_by_text("is not watched any more"))
+    shows(0, page.get_by_text("0 entries seen"))
 
 
 @pytest.mark.browser
@@ -237,7 +245,7 @@ def test_every_page_is_shown(page):
         page.wait_for_timeout(300)
         assert page.get_by_test_id("stAlertContentError").count() == 0
     go(page, "System")
-    page.get_by_text("gateway at").first.wait_for()
+    shows(1, page.get_by_text("gateway at"))
     shown = read(page)
     assert all(
         word in shown for word in ("Postgres", "Object store", "Prefect", "headrace-io", "headrace-cpu", "online")
