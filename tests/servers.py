@@ -23,6 +23,8 @@ LARGE = random.Random(1).randbytes(24 * 2**20 + 12345)
 """A file of some blocks and a bit."""
 LARGER = LARGE[::-1]
 """Another file of the same size."""
+DAMAGED = LARGE[: 2**21 + 5] + bytes([LARGE[2**21 + 5] ^ 1]) + LARGE[2**21 + 6 :]
+"""The large file with one bit wrong."""
 
 
 class Server(ThreadingHTTPServer):
@@ -186,6 +188,36 @@ class _Handler(BaseHTTPRequestHandler):
     def large_steady(self, _: str) -> None:
         """About 6 MB/s for each connection."""
         self._part(pause=0.01)
+
+    def large_missing(self, _: str) -> None:
+        self._head(404, 0)
+
+    def large_second(self, _: str) -> None:
+        """The same file on another mirror: another ETag, and as fast as ``steady``."""
+        self._part(pause=0.01, etag='"of the second mirror"')
+
+    def large_crawling(self, _: str) -> None:
+        """The same file at 64 KiB a second."""
+        self._part(pause=1.0, etag='"of the slow mirror"')
+
+    def large_other(self, _: str) -> None:
+        """Another file of the same size."""
+        self._part(LARGER, pause=0.01, etag='"of another file"')
+
+    def large_damaged(self, _: str) -> None:
+        """The file, with a byte wrong in its third mebibyte."""
+        self._part(DAMAGED, pause=0.01, etag='"of the damaged mirror"')
+
+    def large_longer(self, _: str) -> None:
+        """A file that begins like it and is longer."""
+        self._part(LARGE + b"more", etag='"of the longer file"')
+
+    def large_broken_at_5_mib(self, _: str) -> None:
+        """Nobody gets anything behind the fifth mebibyte."""
+        span = self._span()
+        if span is None or span[0] >= 5 * 2**20:
+            return self._head(404, 0)
+        return self._part(most=5 * 2**20 - span[0])
 
     def large_dated(self, _: str) -> None:
         self._part(etag=None, Last_Modified="Sat, 21 Nov 2026 12:00:00 GMT")

@@ -26,11 +26,13 @@ import structlog
 from headrace.download import ranges
 from headrace.download.body import Body
 from headrace.download.guard import SLICE_SECONDS, stoppable
+from headrace.download.origins import Origin
 from headrace.download.pace import Pace
 from headrace.download.part import Part
 from headrace.download.ranges import Span
 from headrace.errors import (
     Cancelled,
+    ChecksumMismatch,
     HeadraceError,
     SourceForbidden,
     SourceRefused,
@@ -103,6 +105,8 @@ class Share:
     """Bytes a second, recently."""
     began_at: float = field(init=False)
     moved_at: float = field(init=False)
+    origin: Origin | None = field(init=False, default=None)
+    """Who sends its bytes."""
     marked: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,12 +133,13 @@ class Opened:
 
     stack: contextlib.ExitStack
     body: Body
+    origin: Origin
     wait_seconds: float = 0.0
     """From the request to the reply's head."""
 
 
-Ask = Callable[[int, int], Opened]
-"""Opens a reply with the file's bytes from the first offset up to the second."""
+Ask = Callable[[int, int, Origin | None], Opened]
+"""Opens a reply with the file's bytes from the first offset up to the second, if possible not of an origin."""
 
 
 class Crew:
@@ -162,6 +167,8 @@ class Crew:
         self._considered_bytes = self._base
         self._before_growth: float | None = None
         self._usual_rate = 0.0
+        self._rates: dict[Origin, float] = {}
+        """Bytes a second of a connection to each origin, as last seen."""
         self._usual_wait = 0.0
 
     def is_set(self) -> bool:
@@ -182,6 +189,8 @@ class Crew:
     def run(self, first: tuple[Share, Opened] | None, spans: Sequence[Span], begin_with: int) -> None:
         """Fetch everything, beginning with so many connections; raises what ended it early."""
         self._pending.extend(spans)
+        if first is None:
+            self._check_pending()
         try:
             if first is not None:
                 self._hire(*first)
@@ -213,9 +222,14 @@ class Crew:
     def _finished(self) -> bool:
         with self._changed:  # a worker between two shares holds it too
             self._pending.extend(self._part.take_damaged())
+            self._check_pending()
             if self._pending and not self._at_work:
                 self._hire_up_to(1)
             return not self._at_work and not self._pending
+
+    def _check_pending(self) -> None:
+        if self._pending and self._ask is None:
+            raise ChecksumMismatch("a piece is not as promised, and can't be fetched again on its own")
 
     def _tick(self, now: float) -> None:
         seconds = now - self._ticked
@@ -225,13 +239,21 @@ class Crew:
         with self._changed:
             for share in self._at_work:
                 share.measure(now, seconds)
-            rates = [share.rate for share in self._at_work if share.rate > 0]
-            self._usual_rate = statistics.median(rates) if rates else self._usual_rate
+            self._take_rates()
             done = self._done_bytes()
         self._pace.step(done, self._part.header.size_bytes, len(self._at_work))
         if self._ask is not None and not self._here:
             self._consider_growth(now, done)
             self._hedge(now)
+
+    def _take_rates(self) -> None:
+        rates: dict[Origin, list[float]] = {}
+        for share in self._at_work:
+            if share.rate > 0 and share.origin is not None:
+                rates.setdefault(share.origin, []).append(share.rate)
+        self._rates |= {origin: statistics.median(several) for origin, several in rates.items()}
+        if rates:
+            self._usual_rate = statistics.median(rate for several in rates.values() for rate in several)
 
     def _done_bytes(self) -> int:
         return self._base + self._gone + sum(share.position - share.start for share in self._at_work)
@@ -252,24 +274,33 @@ class Crew:
 
     def _hedge(self, now: float) -> None:
         with self._changed:
-            rates = [share.rate for share in self._at_work if share.rate > 0]
-            usual = statistics.median(rates) if rates else 0.0
-            slow = [share for share in self._at_work if self._is_slow(share, usual, now)]
+            slow = [share for share in self._at_work if self._is_slow(share, now)]
             rivals = []
             for share in slow[: max(0, self._most + 1 - len(self._at_work))]:
                 share.hedged = True
                 rivals.append((share, share.position, Share(share.flushed, share.end, settled=False)))
         for share, seen, rival in rivals:
-            log.info("download.hedge", at=rival.start, rate=round(share.rate), usual=round(usual))
+            log.info("download.hedge", at=rival.start, rate=round(share.rate))
             self._hire(rival, instead_of=(share, seen))
 
-    def _is_slow(self, share: Share, usual: float, now: float) -> bool:
-        if share.hedged or not share.settled or share.left() <= 0 or now - share.began_at < STALL_SECONDS:
+    def _is_slow(self, share: Share, now: float) -> bool:
+        if share.hedged or not share.settled or share.left() <= 0:
+            return False
+        if share.origin is not None and share.origin.left_out:
+            return True
+        if now - share.began_at < STALL_SECONDS:
             return False
         if now - share.moved_at > STALL_SECONDS:
             return True
+        usual = self._usual_for(share)
         won = share.left() / max(share.rate, 1.0) - share.left() / max(usual, 1.0)
-        return share.rate < SLOW_SHARE * usual and won > STALL_SECONDS and len(self._at_work) > 1
+        return share.rate < SLOW_SHARE * usual and won > STALL_SECONDS
+
+    def _usual_for(self, share: Share) -> float:
+        """Return the speed that a share may be expected to have: as others of its origin, or another origin's."""
+        elsewhere = (rate for origin, rate in self._rates.items() if origin is not share.origin and not origin.left_out)
+        beside = len(self._at_work) > 1
+        return max(*elsewhere, self._rates.get(share.origin, 0.0) if share.origin and beside else 0.0, 0.0)
 
     # Hiring
 
@@ -496,8 +527,10 @@ class _Worker(threading.Thread):
         if opened is None:
             assert self._crew.ask is not None  # noqa: S101 - who can't ask has an open reply, or has raised
             assert share.end is not None  # noqa: S101
-            opened = self._crew.ask(share.position, share.end)
+            avoid = self._instead_of[0].origin if self._instead_of is not None else None
+            opened = self._crew.ask(share.position, share.end, avoid)
             self._crew.take_times(opened)
+        share.origin = opened.origin
         with opened.stack:
             if self._instead_of is None:
                 self._copy(share, opened.body, ending)
@@ -519,7 +552,7 @@ class _Worker(threading.Thread):
     def _copy(self, share: Share, body: Body, ending: Stop, first: memoryview = NOTHING) -> None:
         """Move a body into the file; its ``first`` bytes have been read already."""
         crew = self._crew
-        lane = crew.part.lane(share.position)
+        lane = crew.part.lane(share.position, share.origin)
         try:
             while count := crew.reserve(share, len(lane.room())):
                 room = lane.room()[:count]

@@ -21,7 +21,8 @@ from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
 from headrace import source
-from headrace.download.proof import ALGORITHMS, Promise, promise
+from headrace.download import ranges
+from headrace.download.proof import ALGORITHMS, Pieces, Promise, promise
 from headrace.errors import InvalidRequest, InvalidSource
 from headrace.model import SourceKind
 
@@ -31,6 +32,9 @@ MAX_METALINK_BYTES = 16 * 1024 * 1024
 
 MAX_FILES = 10_000
 """Of one document: each becomes an item of an order, and a directory's listing has fewer."""
+
+MAX_PIECE_BYTES = 64 * 1024 * 1024
+"""Of a piece that has no handy divisor: each connection holds one in memory. Publishers use powers of two."""
 
 MAX_MARKS = 1_000_000
 """Of ``<`` and ``=``: each element and attribute costs the parser 100 bytes and more, so that 16 MiB of
@@ -68,18 +72,6 @@ class Mirror:
     """1 is the best, and several mirrors may have the same."""
     location: str | None = None
     """The server's country, ISO 3166-1 alpha-2 in lower case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """The digests of a file's consecutive pieces, from its beginning."""
-
-    algorithm: str
-    """One of ``proof.ALGORITHMS``."""
-    length_bytes: int
-    """Of each piece but the last, which is the rest and may be shorter."""
-    values: tuple[str, ...]
-    """Lower-case hex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +210,18 @@ def _pieces(name: str, size_bytes: int | None, element: Element) -> Pieces | Non
     if not length:
         raise InvalidRequest(f"the Metalink's pieces of {name!r} have no length in bytes", hint=_HINT)
     values = tuple(promise(algorithm, one.text or "", "metalink").value for one in _children(element, "hash"))
-    if not values or (size_bytes is not None and len(values) != -(-size_bytes // length)):
+    pieces = Pieces(algorithm, length, values)
+    if not values or (size_bytes is not None and not pieces.make_up(size_bytes)):
         raise InvalidRequest(
             f"the Metalink has {len(values)} pieces of {length} bytes for {name!r}, which do not make up its size",
             hint=_HINT,
         )
-    return Pieces(algorithm, length, values)
+    if ranges.block_bytes(None, length) > MAX_PIECE_BYTES:
+        raise InvalidRequest(
+            f"the Metalink's pieces of {name!r} have {length} bytes, which can't be divided into smaller blocks",
+            hint=_HINT,
+        )
+    return pieces
 
 
 def _strongest_pieces(found: Iterable[Pieces | None]) -> Pieces | None:

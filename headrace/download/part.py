@@ -16,8 +16,11 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import structlog
 import xxhash
 
 from headrace.download import journal as journals
@@ -25,9 +28,16 @@ from headrace.download import proof, ranges
 from headrace.download.guard import SLICE_SECONDS
 from headrace.download.hold import Hold, translated
 from headrace.download.journal import Header, Journal
+from headrace.download.origins import Origin
+from headrace.download.proof import Pieces
 from headrace.download.ranges import Span
-from headrace.errors import Cancelled, DiskFailed, DiskFull, HeadraceError
+from headrace.errors import Cancelled, ChecksumMismatch, DiskFailed, DiskFull, HeadraceError
 from headrace.process import Stop
+
+log = structlog.get_logger(__name__)
+
+PIECE_TRIES = 3
+"""How often a piece whose digest is wrong is fetched again."""
 
 SYNC_SECONDS = 10.0
 """How often data and journal are synced while a download runs: what a power cut can cost."""
@@ -60,10 +70,13 @@ class Part:
         found: Journal | None,
         *,
         journaled: bool = True,
+        pieces: Pieces | None = None,
+        blame: Callable[[Origin], None] | None = None,
     ) -> None:
         """Begin: what ``found`` claims is kept and compared, without it anything there is dropped.
 
-        Where it isn't ``journaled`` nothing is kept for another attempt.
+        Where it isn't ``journaled`` nothing is kept for another attempt. A piece that isn't what
+        ``pieces`` say is missing again, and each origin that had brought some of it is to ``blame``.
 
         Raises ``DiskFull`` where it can't fit, ``DiskFailed``.
         """
@@ -90,6 +103,11 @@ class Part:
         self._whole: int | None = header.size_bytes
         self._hold = hold
         self._journaled = journaled
+        self._pieces = pieces
+        self._blame = blame
+        self._origins: dict[int, Origin | None] = {}
+        self._bad: Counter[int] = Counter()
+        self._buffered: int | None = None
         self._data = hold.descriptor
         self._prepare(found)
         self.resumed_bytes = sum(self._lengths.values())
@@ -167,9 +185,9 @@ class Part:
 
     # Writing
 
-    def lane(self, start: int) -> Lane:
+    def lane(self, start: int, origin: Origin | None) -> Lane:
         """Return what writes from ``start`` on; the block that ``start`` is in must be there up to it."""
-        return Lane(self, start)
+        return Lane(self, start, origin)
 
     def write(self, position: int, view: memoryview) -> None:
         """Write bytes at a place; does nothing once the part is let go of."""
@@ -188,8 +206,8 @@ class Part:
                 if self._closing:
                     self._changed.notify_all()
 
-    def claim(self, block: int, content: memoryview) -> None:
-        """Remember that a block, or its beginning, is written: ``content`` is what."""
+    def claim(self, block: int, content: memoryview, origin: Origin | None) -> None:
+        """Remember that a block, or its beginning, is written: ``content`` is what, and who sent it."""
         length = len(content)
         # A file of one block that is complete leaves nothing to resume.
         kept = self._journaled and (block > 0 or length != self.header.size_bytes)
@@ -199,6 +217,8 @@ class Part:
                 return  # a worker that was overtaken claims less than there is
             self._claims.pop(block, None)
             self._lengths[block] = length
+            if self._pieces is not None:
+                self._origins[block] = origin
             self._unsynced = True
             if kept:
                 self._open_journal(fresh=True)
@@ -210,7 +230,9 @@ class Part:
 
     def _take_inline(self, start: int, content: memoryview) -> None:
         """Hash the first bytes as they are written: for a small file a thread costs more than it brings."""
-        if not self._following and self._hashed - start in range(len(content)) and start + len(content) <= INLINE_BYTES:
+        if self._pieces is not None or self._following:
+            return
+        if self._hashed - start in range(len(content)) and start + len(content) <= INLINE_BYTES:
             fresh = content[self._hashed - start :]
             for digest in self._digests.values():
                 digest.update(fresh)
@@ -275,62 +297,129 @@ class Part:
                 self._changed.notify_all()
 
     def _hash(self) -> None:
-        """Hash block after block, in the file's order, as they are complete."""
+        """Hash block after block, in the file's order, as they are complete and right."""
         buffer = memoryview(bytearray(self.block))
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._ready())
                 if self._closing:
                     return
-                block = self._hashed // self.block
-                claim, kept = self._claims.get(block), self._kept.pop(block, None)
-            if claim is not None:
-                self._compare(block, claim, buffer)
-            elif kept is not None:
-                self._digest(kept)
-                self.give_buffer(memoryview(kept.obj))
-            else:
-                view = buffer[: self._lengths[block]]
-                if not _read(self._data, view, block * self.block):
-                    raise DiskFailed("the part file became shorter while it was written")
-                self._digest(view)
+                blocks = self._next_blocks()
+            wrong = [block for block in blocks if not self._as_claimed(block, buffer)]
+            if not wrong and self._as_promised(blocks, buffer):
+                for block in blocks:
+                    self._digest(block, buffer)
+
+    def _next_blocks(self) -> range:
+        """Return the blocks that are judged together next: one, or those of a piece."""
+        block = self._hashed // self.block
+        if self._pieces is None:
+            return range(block, block + 1)
+        count = self._pieces.length_bytes // self.block
+        first = block // count * count
+        ends = first + count if self._whole is None else min(first + count, -(-self._whole // self.block))
+        return range(first, ends)
 
     def _ready(self) -> bool:
-        """Return whether the next block is complete."""
-        block = self._hashed // self.block
-        return block in self._lengths and self._lengths[block] == self._room(block)
+        """Return whether the next blocks are complete."""
+        return all(self._lengths.get(block) == self._room(block) for block in self._next_blocks())
 
     def _room(self, block: int) -> int:
         size = self._whole
         return self.block if size is None else min(self.block, size - block * self.block)
 
-    def _compare(self, block: int, claim: tuple[int, str], buffer: memoryview) -> None:
-        """Read a claimed block: hash it if it is what was written, else let it be fetched again."""
-        length, digest = claim
-        view = buffer[:length]
-        good = _read(self._data, view, block * self.block) and _short_digest(view) == digest
+    def _content(self, block: int, buffer: memoryview) -> memoryview | None:
+        """Return a complete block's bytes, kept or read; ``None`` where the file is too short."""
+        with self._changed:
+            kept = self._kept.get(block)
+        if kept is not None:
+            return kept
+        view = buffer[: self._room(block)]
+        if self._buffered != block:
+            self._buffered = None
+            if not _read(self._data, view, block * self.block):
+                return None
+            self._buffered = block
+        return view
+
+    def _as_claimed(self, block: int, buffer: memoryview) -> bool:
+        """Return whether a block is what the journal claims, if it claims anything; else it is missing again."""
+        with self._changed:
+            claim = self._claims.get(block)
+        if claim is None:
+            return True
+        view = self._content(block, buffer)
+        good = view is not None and _short_digest(view) == claim[1]
         with self._changed:
             if self._claims.get(block) != claim:
-                return
+                return False  # somebody writes it anew
             del self._claims[block]
-            if not good:
-                del self._lengths[block]
-                self._damaged.append((block * self.block, block * self.block + self._room(block)))
-            self._changed.notify_all()
-        if good:
-            self._digest(view)
+        if not good:
+            self._miss(range(block, block + 1))
+        return good
 
-    def _digest(self, block: memoryview) -> None:
+    def _as_promised(self, blocks: range, buffer: memoryview) -> bool:
+        """Return whether a piece is what its publisher says; else it is missing again.
+
+        Raises ``ChecksumMismatch`` where it has come wrong too often.
+        """
+        if self._pieces is None:
+            return True
+        digest = proof.new(self._pieces.algorithm)
+        for block in blocks:
+            digest.update(self._content(block, buffer) or b"")
+        piece, found = blocks.start * self.block // self._pieces.length_bytes, digest.hexdigest()
+        if piece < len(self._pieces.values) and found == self._pieces.values[piece]:
+            return True
+        self._bad[piece] += 1
+        log.warning("download.bad_piece", piece=piece, times=self._bad[piece])
+        if self._bad[piece] > PIECE_TRIES or piece >= len(self._pieces.values):
+            raise ChecksumMismatch(
+                f"the {self._pieces.algorithm} of piece {piece + 1} of {len(self._pieces.values)} is not as promised",
+                piece=piece,
+                found=found,
+            )
+        for origin in {self._origins.get(block) for block in blocks}:
+            if self._blame is not None and origin is not None:
+                self._blame(origin)
+                self._disown(origin)
+        self._miss(blocks)
+        return False
+
+    def _disown(self, origin: Origin) -> None:
+        """Let everything be fetched again that an origin has brought which isn't asked any more."""
+        if origin.left_out:
+            first = self._hashed // self.block
+            for block in [block for block, one in list(self._origins.items()) if one is origin and block >= first]:
+                if self._lengths.get(block) == self._room(block):
+                    self._miss(range(block, block + 1))
+
+    def _miss(self, blocks: range) -> None:
+        """Let blocks be fetched again."""
+        with self._changed:
+            for block in blocks:
+                self._lengths.pop(block, None)
+                if (kept := self._kept.pop(block, None)) is not None:
+                    self._buffers.append(memoryview(kept.obj))
+            self._damaged.append(
+                (blocks.start * self.block, (blocks.stop - 1) * self.block + self._room(blocks.stop - 1))
+            )
+            self._buffered = None
+            self._changed.notify_all()
+
+    def _digest(self, block: int, buffer: memoryview) -> None:
         """Take a block, of which some may have been hashed already."""
-        fresh = block[self._hashed % self.block :]
+        content = self._content(block, buffer)
+        if content is None:
+            raise DiskFailed("the part file became shorter while it was written")
+        fresh = content[self._hashed % self.block :]
         for one in self._digests.values():
             one.update(fresh)
         with self._changed:
-            stale = self._kept.pop(self._hashed // self.block, None)  # it was kept while it was read back
             self._hashed += len(fresh)
+            if (kept := self._kept.pop(block, None)) is not None:
+                self._buffers.append(memoryview(kept.obj))
             self._changed.notify_all()
-        if stale is not None:
-            self.give_buffer(memoryview(stale.obj))
 
     def _sync_now_and_then(self) -> None:
         while True:
@@ -400,8 +489,10 @@ class Lane:
     taken too long: one write, one hash and one claim for each.
     """
 
-    def __init__(self, part: Part, start: int) -> None:
+    def __init__(self, part: Part, start: int, origin: Origin | None) -> None:
+        """``origin`` is who sends the bytes."""
         self._part = part
+        self._origin = origin
         self._block = start // part.block
         self._filled = self.flushed = start % part.block
         self._buffer = part.take_buffer()
@@ -435,7 +526,7 @@ class Lane:
         start = self._block * self._part.block
         if self._filled > self.flushed:
             self._part.write(start + self.flushed, self._buffer[self.flushed : self._filled])
-            self._part.claim(self._block, self._buffer[: self._filled])
+            self._part.claim(self._block, self._buffer[: self._filled], self._origin)
             self.flushed = self._filled
         self._flushed_at = time.monotonic()
 

@@ -13,6 +13,10 @@ MIN_BLOCK_BYTES = MIB
 MAX_BLOCKS = 262_144
 """Blocks of a file: a journal stays below 16 MB, and a kill costs a block for each connection."""
 
+MAX_PIECE_BLOCK = 4 * MIB
+MAX_PIECE_PARTS = 1024
+"""Where a publisher's pieces decide: each connection has a block in memory, so longer pieces are divided."""
+
 MIN_SHARE_BYTES = 4 * MIB
 """Less is not worth another connection when a download begins: it is half a second at 8 MB/s."""
 
@@ -27,8 +31,14 @@ WAITS = 32
 Span = tuple[int, int]
 
 
-def block_bytes(size_bytes: int | None) -> int:
-    """Return the block of a file of this size: 1 MiB up to 256 GiB, then the next power of two that suffices."""
+def block_bytes(size_bytes: int | None, piece_bytes: int | None = None) -> int:
+    """Return the block of a file of this size: 1 MiB up to 256 GiB, then the next power of two that suffices.
+
+    Where pieces of the file have digests of their own, a piece is a whole number of blocks.
+    """
+    if piece_bytes is not None:
+        fitting = (n for n in range(1, MAX_PIECE_PARTS) if piece_bytes % n == 0 and piece_bytes // n <= MAX_PIECE_BLOCK)
+        return piece_bytes // next(fitting, 1)
     block = MIN_BLOCK_BYTES
     while size_bytes is not None and size_bytes > block * MAX_BLOCKS:
         block *= 2

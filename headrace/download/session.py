@@ -204,6 +204,11 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Return whether two URLs have the same scheme, host and port, as credentials are bound to."""
+    return _origin(one) == _origin(other)
+
+
 def _target(url: str) -> str | None:
     """Return what a request for a URL asks for, or ``None`` where only httpx knows.
 

@@ -12,29 +12,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import structlog
 
-from headrace.download import offer as offers
 from headrace.download import proof, ranges
-from headrace.download.body import Reply
 from headrace.download.crew import Crew, Opened, Share
 from headrace.download.guard import Guard, stoppable
 from headrace.download.hold import Hold
 from headrace.download.journal import Header, Journal, Validator
 from headrace.download.offer import Offer
+from headrace.download.origins import Origin, Origins, UnableToRange
 from headrace.download.pace import Pace
 from headrace.download.part import Part
-from headrace.download.proof import Promise
+from headrace.download.proof import Pieces, Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
 from headrace.errors import (
     ChecksumMismatch,
     SourceChanged,
     SourceEmpty,
+    SourceError,
     SourceRefused,
     SourceTooLarge,
-    SourceUnavailable,
 )
 from headrace.model import Downloaded, OnProgress
 from headrace.process import Stop
@@ -44,9 +42,6 @@ log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS = 16
 """For one file, unless its wish says otherwise; as many as they help (``crew``)."""
-
-WHOLE_ANSWERS = 3
-"""How often a server that has answered ranges may answer one with the whole: an edge of a CDN may be odd."""
 
 MAX_RESTARTS = 3
 """How often a source may become another file while it is downloaded."""
@@ -62,6 +57,12 @@ class Wish:
     max_bytes: int = 1 << 62
     headers: dict[str, str] = field(default_factory=dict)
     """Sent to the first origin only."""
+    mirrors: tuple[str, ...] = ()
+    """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
+    size_bytes: int | None = None
+    """Of the whole file, where that is known beforehand."""
+    pieces: Pieces | None = None
+    """Digests of its consecutive pieces: a wrong one is fetched again, from elsewhere if there is a mirror."""
     connections: int = MOST_CONNECTIONS
     """The most that are opened for it."""
     algorithms: tuple[str, ...] = ("blake3",)
@@ -99,38 +100,34 @@ class Downloader:
         return content
 
 
-class _UnableToRange(Exception):  # noqa: N818 - not an error: another way is taken
-    """The server answers every request with the whole file."""
-
-
 class _Transfer:
     """One call of ``fetch``."""
 
     def __init__(
         self, session: Session, wish: Wish, destination: Path, on_progress: OnProgress | None, stop: Stop | None
     ) -> None:
-        self._session = session
         self._wish = wish
         self._destination = destination
         self._on_progress = on_progress
         self._stop = stop
+        self._origins = Origins(session, wish.url, wish.mirrors, wish.headers)
         self._ranges = True
-        self._if_range = True
-        self._pinned = Validator(None, None)
-        self._size: int | None = None
+        self._size: int | None = wish.size_bytes
+        self._asks = False
         self._restarts = 0
-        self._whole_answers = 0
 
     def run(self) -> Downloaded:
         with contextlib.closing(Hold(self._destination)) as hold:
             return self._until_done(hold)
 
     def _until_done(self, hold: Hold) -> Downloaded:
+        found = self._resumable(hold)
         while True:
             try:
-                return self._attempt(hold, self._resumable(hold))
-            except _UnableToRange:
+                return self._attempt(hold, found)
+            except UnableToRange:
                 self._ranges = False
+                hold.clear()
             except SourceChanged as error:
                 if self._restarts >= MAX_RESTARTS:
                     raise
@@ -138,39 +135,72 @@ class _Transfer:
                 # Ranges may be answered by machines that never agree on a version: one reply is of one file.
                 self._ranges = self._ranges and self._restarts < MAX_RESTARTS
                 log.warning("download.restart", source=redact(self._wish.url), why=error.message)
-            hold.clear()
+                hold.clear()
+            except ChecksumMismatch as error:
+                if "piece" in error.evidence or not self._origins.next_after_mismatch():
+                    raise  # what is right of the pieces is kept
+            except SourceError:
+                if not self._origins.next_after_failure():
+                    raise  # what came is kept until another origin has answered
+            found = None
 
     def _resumable(self, hold: Hold) -> Journal | None:
         """Return what an earlier attempt left, if what is still to come can be pinned to it."""
         found = hold.journal()
-        if found is None or not self._ranges or not found.claims or found.header.size_bytes is None:
+        if found is None or not found.claims or found.header.size_bytes is None:
+            return None
+        if found.header.block_bytes != self._block(found.header.size_bytes):
+            return None
+        if self._wish.size_bytes not in {found.header.size_bytes, None}:
             return None
         return found if self._can_be_continued(found.header.validator) else None
 
+    def _block(self, size_bytes: int | None) -> int:
+        return ranges.block_bytes(size_bytes, self._wish.pieces.length_bytes if self._wish.pieces else None)
+
+    @property
+    def _proven(self) -> bool:
+        """Whether the wish says what the bytes must be."""
+        return bool(self._wish.promises or self._wish.pieces)
+
     def _can_be_continued(self, validator: Validator, offer: Offer | None = None) -> bool:
         """Return whether bytes of several replies may be put together: pinned, or proven at the end."""
-        return validator.if_range is not None or bool(self._wish.promises or (offer and offer.promises))
+        return validator.if_range is not None or self._proven or bool(offer and offer.promises)
 
     # One attempt
 
     def _attempt(self, hold: Hold, found: Journal | None) -> Downloaded:
         with contextlib.ExitStack() as stack:
             if found is None:
-                reply, offer = self._probe(stack)
-                validator, size = offer.validator, offer.size_bytes
-                header = Header(redact(self._wish.url), validator, size, ranges.block_bytes(size))
+                reply, offer = self._origins.probe(
+                    stack, ranged=self._ranges, proven=self._proven, size_bytes=self._wish.size_bytes
+                )
+                origin = self._origins.current
+                size = offer.size_bytes if offer.size_bytes is not None else self._wish.size_bytes
+                header = Header(redact(origin.url), offer.validator, size, self._block(size))
             else:
-                header, validator, size = found.header, found.header.validator, found.header.size_bytes
-                self._pinned, self._size = validator, size
-                reply, offer = self._open_again(stack, *self._first_missing(found))
-            self._pinned, self._size = validator, size
-            if size is not None and size > self._wish.max_bytes:
-                raise SourceTooLarge(f"the source has {size} bytes; {self._wish.max_bytes} is the most")
+                header, size = found.header, found.header.size_bytes
+                self._origins.begin_with(header.url, header.validator)
+                self._origins.mix(proven=self._proven)
+                start, end = self._first_missing(found)
+                origin, reply, offer = self._origins.open(stack, start, end, found.header.size_bytes or 0)
+            self._size = size
+            self._check_size(size)
             promises = proof.chosen((*self._wish.promises, *offer.promises))
+            self._origins.mix(proven=bool(promises) or self._proven)
             algorithms = tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises))))
-            lasting = size is not None and self._can_be_continued(validator)
-            with contextlib.closing(Part(hold, header, algorithms, found, journaled=lasting)) as part:
-                self._fetch(part, offer, Opened(stack.pop_all(), reply.body))
+            lasting = size is not None and self._can_be_continued(header.validator)
+            part = Part(
+                hold,
+                header,
+                algorithms,
+                found,
+                journaled=lasting,
+                pieces=self._wish.pieces,
+                blame=self._origins.blame,
+            )
+            with contextlib.closing(part):
+                self._fetch(part, offer, Opened(stack.pop_all(), reply.body, origin))
                 sums = self._sums(part)
             try:
                 labels = proof.check(promises, sums)
@@ -182,27 +212,11 @@ class _Transfer:
             hold.give_name(durable=self._wish.durable)
             return self._downloaded(part, offer, sums, labels)
 
-    def _probe(self, stack: contextlib.ExitStack) -> tuple[Reply, Offer]:
-        """Ask for the first block, or for the whole where the server has no ranges."""
-        asked = {"Range": f"bytes=0-{ranges.MIN_BLOCK_BYTES - 1}"} if self._ranges else {}
-        reply = stack.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
-        if offers.is_empty(reply):
-            raise SourceEmpty("the source has no bytes")
-        if asked and reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise _UnableToRange
-        check_status(reply)
-        if reply.headers.get("content-length") == "0":
-            raise SourceEmpty("the source has no bytes")
-        offer = offers.of(reply)
-        if asked and not offer.ranged and offer.size_bytes == ranges.MIN_BLOCK_BYTES:
-            raise _UnableToRange  # some servers say 200 and cut the body to the range
-        if offer.ranged and (not asked or offer.start != 0 or offer.size_bytes is None):
-            if not asked:
-                raise SourceRefused("the server answers a plain request with a part of the file")
-            raise _UnableToRange  # a range, but not one that helps: the whole is asked for instead
-        if offer.ranged and offer.end != offer.size_bytes and not self._can_be_continued(offer.validator, offer):
-            raise _UnableToRange  # nothing would tell whether the next range is of the same file
-        return reply, offer
+    def _check_size(self, size: int | None) -> None:
+        if size is not None and size > self._wish.max_bytes:
+            raise SourceTooLarge(f"the source has {size} bytes; {self._wish.max_bytes} is the most")
+        if size is not None and self._wish.pieces is not None and not self._wish.pieces.make_up(size):
+            raise SourceRefused(f"the source has {size} bytes, which the promised pieces do not make up")
 
     def _first_missing(self, found: Journal) -> Span:
         size, block = found.header.size_bytes or 0, found.header.block_bytes
@@ -211,74 +225,29 @@ class _Transfer:
         start, end = spans[0] if spans else (0, size)  # with nothing missing the version is asked for all the same
         return start, min(end, (start // block + 1) * block)
 
-    def _open(self, stack: contextlib.ExitStack, start: int, end: int) -> tuple[Reply, Offer]:
-        """Ask for a part of the file that was begun.
-
-        A changed source answers an ``If-Range`` with 200 (RFC 9110, 13.1.5); some servers do so
-        though nothing has changed, and are asked again without it: the reply is compared anyway.
-        """
-        for plainly in (not self._if_range, True):
-            asked = self._range(start, end, plainly=plainly)
-            with contextlib.ExitStack() as mine:
-                reply = mine.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
-                check_status(reply)
-                offer = offers.of(reply)
-                if offer.ranged:
-                    assert self._size is not None  # noqa: S101 - a file that is continued has a size
-                    offers.fits(offer, start, self._size, self._pinned)
-                    stack.push(mine.pop_all())
-                    return reply, offer
-            if self._pinned.if_range is not None and not self._pinned.agrees(offer.validator):
-                raise SourceChanged("the source became another file while it was downloaded")
-            if "If-Range" not in asked:
-                break
-            self._if_range = False
-        raise _UnableToRange
-
-    def _open_again(self, stack: contextlib.ExitStack, start: int, end: int) -> tuple[Reply, Offer]:
-        """Ask for a part of what an earlier attempt began; one answer without ranges doesn't cost all of it."""
-        for left in range(WHOLE_ANSWERS, -1, -1):
-            try:
-                return self._open(stack, start, end)
-            except _UnableToRange:
-                if not left:
-                    raise
-        raise AssertionError("the last try raises")
-
-    def _range(self, start: int, end: int, *, plainly: bool) -> dict[str, str]:
-        """Return the headers that ask for a part of the version that was begun."""
-        asked = {"Range": f"bytes={start}-{end - 1}"}
-        if self._pinned.if_range is not None and not plainly:
-            asked["If-Range"] = self._pinned.if_range
-        return asked
-
-    def _ask(self, start: int, end: int) -> Opened:
+    def _ask(self, start: int, end: int, avoid: Origin | None) -> Opened:
+        assert self._size is not None  # noqa: S101 - a file that is continued has a size
         asked_at = time.monotonic()
         with contextlib.ExitStack() as stack:
-            try:
-                reply, _ = self._open(stack, start, end)
-            except _UnableToRange:
-                self._whole_answers += 1
-                if self._whole_answers > WHOLE_ANSWERS:
-                    raise
-                raise SourceUnavailable("the server answers a range with the whole file") from None
-            return Opened(stack.pop_all(), reply.body, time.monotonic() - asked_at)
+            origin, reply, _ = self._origins.open(stack, start, end, self._size, avoid=avoid)
+            return Opened(stack.pop_all(), reply.body, origin, time.monotonic() - asked_at)
 
     def _fetch(self, part: Part, offer: Offer, opened: Opened) -> None:
         """Bring everything that is missing; the reply that is open comes first."""
-        size = part.header.size_bytes
+        self._asks = offer.ranged and self._can_be_continued(part.header.validator, offer)
         pace = Pace(part.done_bytes, self._on_progress)
-        ask = self._ask if offer.ranged and self._can_be_continued(part.header.validator, offer) else None
-        crew = Crew(
+        self._run(self._crew(part, pace), part, offer, opened)
+        pace.report(part.done_bytes, part.header.size_bytes, 0)
+
+    def _crew(self, part: Part, pace: Pace) -> Crew:
+        return Crew(
             part,
-            ask,
+            self._ask if self._asks else None,
             most=self._wish.connections,
             pace=pace,
             stop=self._stop,
             max_bytes=self._wish.max_bytes,
         )
-        self._run(crew, part, offer, opened)
-        pace.report(part.done_bytes, size, 0)
 
     def _run(self, crew: Crew, part: Part, offer: Offer, opened: Opened) -> None:
         size = part.header.size_bytes
@@ -298,7 +267,7 @@ class _Transfer:
     ) -> tuple[Share, Opened] | None:
         """Return the share that the open reply brings, unless its beginning turned out to be damaged."""
         if not offer.ranged:
-            return Share(0, offer.size_bytes, settled=False), opened
+            return Share(0, part.header.size_bytes, settled=False), opened
         if offer.end is not None and any(start == offer.start for start, _ in spans):
             # Up to a block's end, though the reply may be shorter: a block has one worker.
             end = -(-offer.end // part.block) * part.block
@@ -326,19 +295,22 @@ class _Transfer:
             media_type=offer.media_type,
             name=offer.name,
             resumed_bytes=part.resumed_bytes if not self._restarts else 0,
-            proofs=(*(["content-length"] if part.header.size_bytes is not None else []), *labels),
+            proofs=self._proofs(part, labels),
             restarts=self._restarts,
         )
 
+    def _proofs(self, part: Part, labels: Sequence[str]) -> tuple[str, ...]:
+        length = ["content-length"] if part.header.size_bytes is not None else []
+        pieces = [self._wish.pieces.label] if self._wish.pieces is not None else []
+        return (*length, *labels, *pieces)
+
     def _again(self, part: Part) -> None:
-        """Fetch the blocks that turned out not to be what was written."""
+        """Fetch the blocks that turned out to be wrong."""
         spans = part.take_damaged()
         log.warning("download.damaged", source=redact(self._wish.url), spans=len(spans))
-        pace = Pace(part.done_bytes, self._on_progress)
-        crew = Crew(
-            part, self._ask, most=self._wish.connections, pace=pace, stop=self._stop, max_bytes=self._wish.max_bytes
-        )
-        crew.run(None, spans, 1)
+        missing = sum(end - start for start, end in spans)
+        crew = self._crew(part, Pace(part.done_bytes, self._on_progress))
+        crew.run(None, spans, ranges.connections_at_start(missing, self._wish.connections))
 
 
 def _without(spans: Sequence[Span], taken: Span) -> list[Span]:

@@ -508,8 +508,8 @@ def test_a_request_that_nobody_answers_is_stopped_soon(tmp_path):
 def test_errors_are_our_own(server, tmp_path):
     """Whatever a path does, no foreign exception comes out."""
     for name in [one.removeprefix("large_") for one in dir(server.RequestHandlerClass) if one.startswith("large_")]:
-        if name in {"stalling", "steady"}:
-            continue
+        if name in {"stalling", "steady", "crawling", "second", "other", "damaged", "longer"}:
+            continue  # too slow for here, or nothing wrong
         try:
             done = fetch(server, name.replace("_", "-"), tmp_path / name)
         except HeadraceError:
