@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.headrace-setup
 
-.PHONY: setup demo down check format test test-long bench wheel lock clean
+.PHONY: setup demo down check format test test-long soak bench wheel lock clean
 
 setup: $(STAMP)
 
@@ -41,11 +41,15 @@ format: setup
 
 # Under 12 minutes on two cores; PYTEST_ARGS narrows it, such as PYTEST_ARGS=tests/engine.
 test: setup
-	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long and not soak" $(PYTEST_ARGS)
 
 # The long ones: every shared film in a browser, every kill.
 test-long: setup
-	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "long and not soak" $(PYTEST_ARGS)
+
+# A thousand downloads killed -9, each at another moment; about half an hour.
+soak: setup
+	$(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 
 # Beside the peers that are installed; some minutes. docs/benchmarks.md has the single commands.
 bench: setup

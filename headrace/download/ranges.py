@@ -23,6 +23,11 @@ MIN_SHARE_BYTES = 4 * MIB
 START_CONNECTIONS = 2
 """Connections that a large file begins with; more come as long as they help."""
 
+FAR_SECONDS = 0.03
+FAR_START_CONNECTIONS = 8
+"""A server that answers so late is far away or slow: there a connection's speed is bounded by what may be
+in flight on it, and several help for sure; to find that out by doubling costs more than they do."""
+
 MIN_STRIPE_BYTES = 8 * MIB
 MAX_STRIPE_BYTES = 256 * MIB
 WAITS = 32
@@ -57,9 +62,13 @@ def missing(size_bytes: int, done: Iterable[Span]) -> list[Span]:
     return gaps
 
 
-def connections_at_start(missing_bytes: int, most: int) -> int:
-    """Return how many connections a download of so many bytes begins with, 1 to ``most``."""
-    return max(1, min(most, START_CONNECTIONS, missing_bytes // MIN_SHARE_BYTES))
+def connections_at_start(missing_bytes: int, most: int, wait_seconds: float = 0.0) -> int:
+    """Return how many connections a download of so many bytes begins with, 1 to ``most``.
+
+    ``wait_seconds`` is how long the first answer took.
+    """
+    start = START_CONNECTIONS if wait_seconds < FAR_SECONDS else FAR_START_CONNECTIONS
+    return max(1, min(most, start, missing_bytes // MIN_SHARE_BYTES))
 
 
 def stripe(left: int, connections: int, block: int, rate: float, wait_seconds: float) -> int:

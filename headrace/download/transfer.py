@@ -170,6 +170,7 @@ class _Transfer:
     # One attempt
 
     def _attempt(self, hold: Hold, found: Journal | None) -> Downloaded:
+        asked_at = time.monotonic()
         with contextlib.ExitStack() as stack:
             if found is None:
                 reply, offer = self._origins.probe(
@@ -184,6 +185,7 @@ class _Transfer:
                 self._origins.mix(proven=self._proven)
                 start, end = self._first_missing(found)
                 origin, reply, offer = self._origins.open(stack, start, end, found.header.size_bytes or 0)
+            wait = time.monotonic() - asked_at
             self._size = size
             self._check_size(size)
             promises = proof.chosen((*self._wish.promises, *offer.promises))
@@ -200,7 +202,7 @@ class _Transfer:
                 blame=self._origins.blame,
             )
             with contextlib.closing(part):
-                self._fetch(part, offer, Opened(stack.pop_all(), reply.body, origin))
+                self._fetch(part, offer, Opened(stack.pop_all(), reply.body, origin, wait))
                 sums = self._sums(part)
             try:
                 labels = proof.check(promises, sums)
@@ -257,7 +259,7 @@ class _Transfer:
         spans = part.missing() if size is not None else []
         first = self._first_share(part, offer, opened, spans)
         missing = sum(end - start for start, end in spans)
-        count = ranges.connections_at_start(missing, self._wish.connections) if offer.ranged else 1
+        count = ranges.connections_at_start(missing, self._wish.connections, opened.wait_seconds) if offer.ranged else 1
         if first is not None and first[0].end is not None:
             spans = _without(spans, (first[0].start, first[0].end))
         crew.run(first, spans, count)

@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import random
-import signal
 import ssl
 import threading
 import time
@@ -457,37 +453,6 @@ def test_a_stop_ends_every_connection_soon(server, tmp_path):
     while any(thread.name == "download" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _fetch_in_process(url: str, folder: str) -> None:
-    downloader = Downloader(TYPED)
-    downloader.fetch(Wish(url), Path(folder) / "film")
-
-
-def killed_downloads(server: Server, folder: Path, name: str, kills: int, seed: int) -> None:
-    """Kill a download at random moments until it is through; check the bytes, and what came twice."""
-    chance = random.Random(seed)
-    spawn = multiprocessing.get_context("fork")
-    before = server.sent.get(f"/large/{name}", 0)
-    killed = 0
-    while not (folder / "film").exists():
-        child = spawn.Process(target=_fetch_in_process, args=(f"{server.url}/large/{name}", str(folder)))
-        child.start()
-        if killed < kills:
-            time.sleep(chance.uniform(0.05, 0.6))
-            if child.is_alive():
-                os.kill(child.pid, signal.SIGKILL)
-                killed += 1
-        child.join()
-    assert (folder / "film").read_bytes() == LARGE
-    twice = server.sent[f"/large/{name}"] - before - len(LARGE)
-    # A block for each connection that was killed, and what the sockets held of each.
-    assert twice <= killed * 16 * (BLOCK + 3 * BLOCK), (twice, killed)
-
-
-def test_a_killed_download_goes_on_in_the_next_process(server, tmp_path):
-    """Kill -9 at random moments: the right file in the end."""
-    killed_downloads(server, tmp_path, "steady", kills=5, seed=os.getpid())
 
 
 def test_a_request_that_nobody_answers_is_stopped_soon(tmp_path):
