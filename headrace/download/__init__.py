@@ -10,11 +10,13 @@
 4. Bytes are asked for unencoded, because lengths and ranges count encoded ones.
 5. Each hop's address is checked by ``guard``.
 
-``transfer`` tells the story of one file; ``crew`` has its connections, ``ranges`` (pure) shares
-the file out, ``offer`` and ``proof`` (pure) read what replies say, ``body`` reads their bytes.
+``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` has its
+connections, ``ranges`` (pure) shares the file out, ``offer``, ``proof`` and ``metalink`` (pure)
+read what replies and publishers say, ``body`` reads the bytes, ``bandwidth`` slows them.
 """
 
+from headrace.download.bandwidth import Bandwidth
 from headrace.download.guard import Guard
 from headrace.download.transfer import Downloader, Wish
 
-__all__ = ["Downloader", "Guard", "Wish"]
+__all__ = ["Bandwidth", "Downloader", "Guard", "Wish"]

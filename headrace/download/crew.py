@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from headrace.download import ranges
+from headrace.download.bandwidth import Bandwidth
 from headrace.download.body import Body
 from headrace.download.guard import SLICE_SECONDS, stoppable
 from headrace.download.origins import Origin
@@ -101,6 +102,8 @@ class Share:
     halted: bool = field(init=False, default=False)
     """Somebody else goes on with it."""
     hedged: bool = field(init=False, default=False)
+    paying: bool = field(init=False, default=False)
+    """Its worker waits because a limit of bandwidth wants it."""
     rate: float = field(init=False, default=0.0)
     """Bytes a second, recently."""
     began_at: float = field(init=False)
@@ -146,7 +149,15 @@ class Crew:
     """The workers of one download. It is the ``stop`` of their reading."""
 
     def __init__(
-        self, part: Part, ask: Ask | None, *, most: int, pace: Pace, stop: Stop | None, max_bytes: int
+        self,
+        part: Part,
+        ask: Ask | None,
+        *,
+        most: int,
+        pace: Pace,
+        stop: Stop | None,
+        max_bytes: int,
+        limits: Sequence[Bandwidth] = (),
     ) -> None:
         """``ask`` is ``None`` where the source can't be asked for a part of the file."""
         self._part = part
@@ -155,6 +166,7 @@ class Crew:
         self._pace = pace
         self._stop = stop
         self._max_bytes = max_bytes
+        self._limits = limits
         self._changed = threading.Condition()
         self._pending: deque[Span] = deque()
         self._at_work: set[Share] = set()
@@ -241,7 +253,8 @@ class Crew:
                 share.measure(now, seconds)
             self._take_rates()
             done = self._done_bytes()
-        self._pace.step(done, self._part.header.size_bytes, len(self._at_work))
+            held = any(share.paying for share in self._at_work)
+        self._pace.step(done, self._part.header.size_bytes, len(self._at_work), held=held)
         if self._ask is not None and not self._here:
             self._consider_growth(now, done)
             self._hedge(now)
@@ -284,7 +297,7 @@ class Crew:
             self._hire(rival, instead_of=(share, seen))
 
     def _is_slow(self, share: Share, now: float) -> bool:
-        if share.hedged or not share.settled or share.left() <= 0:
+        if share.hedged or share.paying or not share.settled or share.left() <= 0:
             return False
         if share.origin is not None and share.origin.left_out:
             return True
@@ -360,6 +373,8 @@ class Crew:
             if share.halted:
                 return 0
             room = min(room, share.left(), self._max_bytes - share.position + 1)
+            for limit in self._limits:
+                room = limit.read_bytes(room)
             share.reserved = share.position + room
             return room
 
@@ -425,6 +440,19 @@ class Crew:
                     self._at_work.add(following)
             self._changed.notify_all()
             return following
+
+    def pay(self, share: Share, count: int, stop: Stop) -> None:
+        """Wait as long as the limits of bandwidth want it for so many bytes."""
+        share.paying = True
+        for limit in self._limits:
+            limit.pay(count, stop)
+        share.paying = False
+        share.moved_at = time.monotonic()
+
+    @property
+    def limited(self) -> bool:
+        """Whether bytes must be paid for."""
+        return bool(self._limits)
 
     @property
     def part(self) -> Part:
@@ -552,6 +580,7 @@ class _Worker(threading.Thread):
     def _copy(self, share: Share, body: Body, ending: Stop, first: memoryview = NOTHING) -> None:
         """Move a body into the file; its ``first`` bytes have been read already."""
         crew = self._crew
+        limited = crew.limited
         lane = crew.part.lane(share.position, share.origin)
         try:
             while count := crew.reserve(share, len(lane.room())):
@@ -568,6 +597,8 @@ class _Worker(threading.Thread):
                     raise SourceTruncated(f"the body ended {share.left()} bytes too early")
                 if not crew.advance(share, count):
                     return
+                if limited:
+                    crew.pay(share, count, ending)
                 if lane.filled(count):
                     share.flushed = share.position
         finally:

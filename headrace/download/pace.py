@@ -27,11 +27,14 @@ class Pace:
         self._marks = deque([(time.monotonic(), start)])
         self._reported = 0.0
 
-    def step(self, done_bytes: int, size_bytes: int | None, connections: int) -> None:
-        """Take how much is there; raises ``SourceTimeout`` (a retry can help) for a slow loris."""
+    def step(self, done_bytes: int, size_bytes: int | None, connections: int, *, held: bool = False) -> None:
+        """Take how much is there; raises ``SourceTimeout`` (a retry can help) for a slow loris.
+
+        ``held`` says that we are the ones who are slow, because a limit of bandwidth wants it.
+        """
         now = time.monotonic()
         since, at = self._marks[0]
-        if now - since > SLOW_SECONDS and done_bytes - at < SLOW_BYTES_PER_SECOND * (now - since):
+        if not held and now - since > SLOW_SECONDS and done_bytes - at < SLOW_BYTES_PER_SECOND * (now - since):
             raise SourceTimeout(f"the source sends less than {SLOW_BYTES_PER_SECOND} bytes a second")
         if now - self._reported >= REPORT_SECONDS:
             self.report(done_bytes, size_bytes, connections, now)

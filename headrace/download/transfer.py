@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from headrace.download import proof, ranges
+from headrace.download.bandwidth import Bandwidth
 from headrace.download.crew import Crew, Opened, Share
 from headrace.download.guard import Guard, stoppable
 from headrace.download.hold import Hold
@@ -65,6 +66,8 @@ class Wish:
     """Digests of its consecutive pieces: a wrong one is fetched again, from elsewhere if there is a mirror."""
     connections: int = MOST_CONNECTIONS
     """The most that are opened for it."""
+    limits: tuple[Bandwidth, ...] = ()
+    """Of bandwidth, each of which other downloads may share."""
     algorithms: tuple[str, ...] = ("blake3",)
     """Digests that are wanted in any case."""
     durable: bool = True
@@ -249,6 +252,7 @@ class _Transfer:
             pace=pace,
             stop=self._stop,
             max_bytes=self._wish.max_bytes,
+            limits=self._wish.limits,
         )
 
     def _run(self, crew: Crew, part: Part, offer: Offer, opened: Opened) -> None:
