@@ -45,10 +45,13 @@ def place(
     *,
     key: str | None = None,
     collection: str = "",
+    bytes_per_second: int | None = None,
 ) -> tuple[UUID, bool]:
     """Write an order; return its id and whether it is new (else the same key was used before)."""
     with house.database.begin() as tx:
-        return orders.create(tx, owner, wanted, recipe, key=key, collection=collection)
+        return orders.create(
+            tx, owner, wanted, recipe, key=key, collection=collection, bytes_per_second=bytes_per_second
+        )
 
 
 def start(house: House, kind: Work, only: UUID) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from prefect import flow, task
@@ -49,6 +50,9 @@ def read(here: House, feed: Feed) -> Reading:
     parts = urlsplit(feed.url)
     if parts.scheme == "s3":
         entries = engine.list_prefix(here.bucket(parts.netloc), parts.netloc, parts.path.lstrip("/"))
+        return Reading(tuple(entries), None, None, changed=True)
+    if parts.scheme == "file":
+        entries = engine.list_folder(Path(parse(feed.url).locator), here.settings.folders)
         return Reading(tuple(entries), None, None, changed=True)
     return engine.read(feed.url, here.guard, etag=feed.etag, last_modified=feed.last_modified)
 

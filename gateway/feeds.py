@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import shapes
 from gateway.auth import Here, Owner
+from headrace import local
 from headrace import recipe as recipes
 from headrace.catalogue import feeds
 from headrace.errors import InvalidRequest
+from headrace.feed import MAX_FOLDER_FILES
 from headrace.model import SourceKind
 from headrace.source import parse
 
@@ -33,13 +36,15 @@ class FeedBody(BaseModel):
 
 @router.post("/feeds", status_code=201)
 def watch(body: FeedBody, owner: Owner, here: Here) -> dict[str, Any]:
-    """Watch a feed: RSS, Atom or a podcast, an HTML index, or ``s3://BUCKET/PREFIX/``."""
+    """Watch a feed: RSS, Atom or a podcast, an HTML index, ``s3://BUCKET/PREFIX/`` or ``file:///FOLDER/``."""
     recipe = recipes.parse(body.recipe)
     url = body.url.strip()
     if url.startswith("s3://"):
         here.bucket(url.removeprefix("s3://").partition("/")[0])
-    elif parse(url).kind is not SourceKind.URL:
-        raise InvalidRequest("a feed is an http(s) URL or s3://BUCKET/PREFIX/")
+    elif (source := parse(url)).kind is SourceKind.FILE:
+        local.files(Path(source.locator), here.settings.folders, most=MAX_FOLDER_FILES)
+    elif source.kind is not SourceKind.URL:
+        raise InvalidRequest("a feed is an http(s) URL, s3://BUCKET/PREFIX/ or file:///FOLDER/")
     with here.database.begin() as tx:
         return shapes.feed(feeds.add(tx, owner, url, recipe, body.every_seconds))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -12,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows import submit
 from gateway import shapes
 from gateway.auth import Here, Owner
+from headrace import local, terms
 from headrace import recipe as recipes
 from headrace.catalogue import assets, items, orders, publications, uploads
 from headrace.catalogue.database import Tx
 from headrace.catalogue.items import Item
 from headrace.catalogue.orders import MAX_SOURCES, Wanted
 from headrace.catalogue.work import Work
+from headrace.download.proof import ALGORITHMS
 from headrace.errors import InvalidRequest, OrchestratorUnavailable
-from headrace.model import ItemState, Source, SourceKind
+from headrace.model import ItemState, Source, SourceKind, Terms
 from headrace.source import parse, safe_name
+from headrace.terms import MAX_MIRRORS, MAX_PIECES
 from headrace.wiring import House
 
 log = structlog.get_logger(__name__)
@@ -29,12 +33,26 @@ router = APIRouter(prefix="/v1")
 SHA256 = r"^[0-9a-fA-F]{64}$"
 
 
+class PiecesBody(BaseModel):
+    """Digests of a file's consecutive pieces, as a Metalink has them."""
+
+    model_config = ConfigDict(extra="forbid")
+    algorithm: str = Field(max_length=20)
+    length_bytes: Annotated[int, Field(ge=1)]
+    values: list[Annotated[str, Field(max_length=128)]] = Field(min_length=1, max_length=MAX_PIECES)
+
+
 class SourceBody(BaseModel):
-    """A source with what it must be."""
+    """A source with where else it lies, what it must be, and what opens it."""
 
     model_config = ConfigDict(extra="forbid")
     source: str = Field(max_length=8192)
     sha256: Annotated[str | None, Field(pattern=SHA256)] = None
+    mirrors: list[Annotated[str, Field(max_length=8192)]] = Field(default=[], max_length=MAX_MIRRORS)
+    digests: dict[str, str] = Field(default={}, max_length=len(ALGORITHMS))
+    size_bytes: Annotated[int | None, Field(ge=1)] = None
+    pieces: PiecesBody | None = None
+    credential: Annotated[str | None, Field(min_length=1, max_length=100)] = None
 
 
 class OrderBody(BaseModel):
@@ -45,6 +63,7 @@ class OrderBody(BaseModel):
     recipe: str | dict[str, Any] = "web"
     key: Annotated[str | None, Field(min_length=1, max_length=200)] = None
     collection: str = Field(default="", max_length=200)
+    bytes_per_second: Annotated[int | None, Field(ge=1024)] = None
 
 
 @router.post("/orders", status_code=202)
@@ -58,7 +77,7 @@ def place(
     """Place an order: 202 when it is new, 200 when the same key brought it before."""
     recipe = recipes.parse(body.recipe)
     with here.database.begin() as tx:
-        wanted = [_wanted(tx, here, owner, one) for one in body.sources]
+        wanted = [one for source in body.sources for one in _wanted(tx, here, owner, source)]
     order_id, new = submit.place(
         here,
         owner,
@@ -66,6 +85,7 @@ def place(
         recipe,
         key=body.key or idempotency_key,
         collection=safe_name(body.collection) if body.collection else "",
+        bytes_per_second=body.bytes_per_second,
     )
     start(here, order_id)
     response.status_code = 202 if new else 200
@@ -81,10 +101,14 @@ def start(here: House, order_id: UUID) -> None:
         log.warning("order.waits", order=str(order_id), why=error.message)
 
 
-def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> Wanted:
-    """Check a source as far as that goes without reading it."""
-    text, sha256 = (one, None) if isinstance(one, str) else (one.source, one.sha256)
-    source = parse(text)
+def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> list[Wanted]:
+    """Check a source as far as that goes without reading it; a local folder becomes its files."""
+    body = SourceBody(source=one) if isinstance(one, str) else one
+    source = parse(body.source)
+    if source.kind is SourceKind.FILE:
+        found = local.sources(Path(source.locator), here.settings.folders, most=MAX_SOURCES)
+        if found != [source]:
+            return [Wanted(file) for file in found]
     if source.kind is SourceKind.UPLOAD:
         upload = uploads.get(tx, UUID(source.locator), owner)
         source = Source(source.kind, source.locator, source.shown, upload.name)
@@ -93,7 +117,21 @@ def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> Wanted:
         source = Source(source.kind, asset.id, f"asset:{asset.id}", asset.title)
     elif source.kind is SourceKind.S3:
         here.bucket(source.locator.removeprefix("s3://").partition("/")[0])
-    return Wanted(source, sha256.lower() if sha256 else None)
+    return [Wanted(source, body.sha256.lower() if body.sha256 else None, _terms(body, source))]
+
+
+def _terms(body: SourceBody, source: Source) -> Terms:
+    """Return a source's terms; raises ``InvalidRequest`` where they don't go with its kind."""
+    found = terms.of_body(
+        mirrors=body.mirrors,
+        digests=body.digests,
+        size_bytes=body.size_bytes,
+        pieces=body.pieces.model_dump() if body.pieces else None,
+        credential=body.credential,
+    )
+    if source.kind is not SourceKind.URL and found != Terms(digests=found.digests):
+        raise InvalidRequest(f"{source.shown} is no URL: mirrors, pieces, sizes and credentials don't go with it")
+    return found
 
 
 @router.get("/orders")

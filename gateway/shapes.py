@@ -32,6 +32,7 @@ def item(one: Item, publication: Publication | None, settings: Settings) -> dict
         "size_bytes": one.size_bytes,
         "media_type": one.media_type,
         "duplicate": one.duplicate,
+        "proofs": list(one.proofs),
         "warnings": list(one.warnings),
         "playback": played,
         "error": one.error,
@@ -52,6 +53,7 @@ def order(one: Order) -> dict[str, Any]:
         "key": one.idempotency_key,
         "created_at": one.created_at,
         "cancelled_at": one.cancelled_at,
+        "bytes_per_second": one.bytes_per_second,
         "items": sum(one.counts.values()),
         "counts": one.counts,
     }

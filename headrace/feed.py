@@ -1,30 +1,36 @@
 """Feeds: what a watched address offers now. Reading is one function, parsing is pure.
 
 Three kinds are known: RSS 2.0 and podcasts (enclosures), Atom (RFC 4287, ``rel=enclosure``),
-and an HTML index whose links end like media files. An S3 prefix is listed by its store.
+and an HTML index whose links end like media files. An S3 prefix is listed by its store, a local
+folder by ``headrace.local``.
 Requests are conditional (RFC 9110, section 13): a feed that has not changed costs one 304.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urljoin, urlsplit
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urljoin, urlsplit
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
+from headrace import local
 from headrace.catalogue.feeds import FeedEntry
 from headrace.download.guard import Guard
 from headrace.download.session import Session, check_status
 from headrace.errors import SourceRefused
+from headrace.source import file_url
 from headrace.stores import ObjectStore
 
 MAX_FEED_BYTES = 16 * 1024 * 1024
 """The largest podcasts' feeds have a few MiB."""
+
+MAX_FOLDER_FILES = 100_000
+"""In a local folder that is watched, of whatever kind."""
 
 MAX_ENTRIES = 5000
 """Of one look; the rest comes with the next."""
@@ -145,6 +151,20 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
         for one in found
         if is_media_name(one.key) and one.size_bytes > 0
     ][:MAX_ENTRIES]
+
+
+def list_folder(folder: Path, roots: Sequence[Path]) -> list[FeedEntry]:
+    """Return the media files below a local folder that nobody is writing; a changed file is a new entry.
+
+    Raises ``InvalidSource`` where the folder isn't open to orders or can't be read.
+    """
+    entries = []
+    for path in local.files(folder, roots, most=MAX_FOLDER_FILES, settled_seconds=local.SETTLED_SECONDS):
+        if is_media_name(quote(path.name)):
+            found = path.stat()
+            guid = f"{path}#{found.st_size}#{found.st_mtime_ns}"
+            entries.append(FeedEntry(guid, file_url(str(path)), path.name, found.st_size))
+    return entries[:MAX_ENTRIES]
 
 
 def is_media_name(name: str) -> bool:

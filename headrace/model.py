@@ -52,6 +52,7 @@ class SourceKind(StrEnum):
     UPLOAD = "upload"
     ASSET = "asset"
     S3 = "s3"
+    FILE = "file"
 
 
 class MediaKind(StrEnum):
@@ -73,6 +74,41 @@ class Source:
     """What people and logs may see: no user info, and no values in the query."""
     name: str
     """The last part of the path, decoded; a label, never a path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The digests of a file's consecutive pieces, from its beginning."""
+
+    algorithm: str
+    """One of ``download.proof.ALGORITHMS``."""
+    length_bytes: int
+    """Of each piece but the last, which is the rest and may be shorter."""
+    values: tuple[str, ...]
+    """Lower-case hex."""
+
+    @property
+    def label(self) -> str:
+        """How it is recorded once all of them hold, as ``sha256-pieces:metalink``."""
+        return f"{self.algorithm}-pieces:metalink"
+
+    def make_up(self, size_bytes: int) -> bool:
+        """Return whether there are as many as a file of this size has."""
+        return len(self.values) == -(-size_bytes // self.length_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a source is to be fetched beside its address, and what its bytes must be (``headrace.terms``)."""
+
+    mirrors: tuple[str, ...] = ()
+    """Other URLs of the same file."""
+    digests: tuple[tuple[str, str], ...] = ()
+    """Algorithm and lower-case hex of the whole, beside the order's SHA-256."""
+    size_bytes: int | None = None
+    pieces: Pieces | None = None
+    credential: str | None = None
+    """The name of what the settings keep for it (``headrace.download.access``)."""
 
 
 @dataclass(frozen=True, slots=True)

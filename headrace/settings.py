@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     """Networks beside the public internet that orders may read from, as CIDR with commas between."""
     source_buckets: str = ""
     """Buckets of the endpoint that orders and feeds may read from, with commas between."""
+    source_folders: str = ""
+    """Local folders that orders and feeds may read from (``file:///…``), as absolute paths with commas between."""
+    download_rate: int | None = Field(default=None, ge=1024)
+    """Bytes a second that the downloads of all workers together may bring; without it there is no limit."""
     download_jobs: int = Field(default=4, ge=1, le=64)
     """How many items of a bundle download at once."""
     encoder_threads: int = Field(default=0, ge=0, le=256)
@@ -91,6 +95,14 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    @field_validator("source_folders")
+    @classmethod
+    def _folders_are_absolute(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            if not Path(part).is_absolute():
+                raise ValueError(f"{part} is no absolute path")
+        return value
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """``allowed_networks``, parsed."""
@@ -100,6 +112,11 @@ class Settings(BaseSettings):
     def buckets(self) -> frozenset[str]:
         """``source_buckets``, split."""
         return frozenset(part.strip() for part in self.source_buckets.split(",") if part.strip())
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """``source_folders``, split."""
+        return tuple(Path(part.strip()) for part in self.source_folders.split(",") if part.strip())
 
     @property
     def scratch_folder(self) -> Path:

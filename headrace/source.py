@@ -20,6 +20,8 @@ MAX_LOCATOR = 8192
 MAX_NAME_BYTES = 200
 """Of a label in UTF-8: file systems end at 255, and what is unfinished has a longer name."""
 
+FILE_HINT = "It is an absolute path on the workers' machines, such as file:///srv/media/film.mp4."
+
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """Amazon S3 User Guide, bucket naming rules."""
 _ASSET = re.compile(r"[0-9a-f]{6,64}")
@@ -27,9 +29,10 @@ _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def parse(text: str) -> Source:
-    """Return the source that a text names: an http(s) URL, ``s3://BUCKET/KEY``, ``upload:ID`` or ``asset:ID``.
+    """Return the source that a text names: an http(s) URL, ``s3://``, ``file://``, ``upload:ID`` or ``asset:ID``.
 
-    Raises ``InvalidSource``. A local path is no source of an order: the CLI uploads it first.
+    Raises ``InvalidSource``. ``file://`` names a file where the workers are, in a folder that the
+    operator has opened to orders; a path on the caller's machine is uploaded first, by the CLI.
     """
     text = text.strip()
     if not text:
@@ -45,6 +48,8 @@ def parse(text: str) -> Source:
         return _upload(text, rest)
     if scheme == "s3":
         return _s3(text)
+    if scheme == "file":
+        return _file(text)
     return _url(text)
 
 
@@ -61,6 +66,24 @@ def _s3(text: str) -> Source:
     if not text.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or not text.isprintable():
         raise InvalidSource(f"{_shown_text(text)} does not name an object: s3://BUCKET/KEY")
     return Source(SourceKind.S3, text, text, safe_name(key))
+
+
+def _file(text: str) -> Source:
+    """RFC 8089 (February 2017): ``file:///path``, the host empty or localhost."""
+    host, slash, rest = text.removeprefix("file://").partition("/")
+    path = unquote(slash + rest)
+    if not text.startswith("file://") or host not in {"", "localhost"} or not slash or not _is_plain(path):
+        raise InvalidSource(f"{_shown_text(text)} does not name a local file: file:///PATH", hint=FILE_HINT)
+    return Source(SourceKind.FILE, path, file_url(path), safe_name(path.rstrip("/")))
+
+
+def _is_plain(path: str) -> bool:
+    return path.isprintable() and not {"..", "."} & set(path.split("/"))
+
+
+def file_url(path: str) -> str:
+    """Return the URL of an absolute path; ``parse`` is its inverse."""
+    return "file://" + quote(path)
 
 
 def _upload(text: str, rest: str) -> Source:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from headrace import settings as settings_module
+from headrace.catalogue.bandwidth import SharedBandwidth
 from headrace.catalogue.database import Database
 from headrace.download import Downloader, Guard
 from headrace.errors import InvalidSource
@@ -26,6 +27,7 @@ class House:
     incoming: S3Bucket
     guard: Guard
     downloader: Downloader
+    bandwidth: SharedBandwidth
     scratch: Scratch
 
     def bucket(self, name: str) -> S3Bucket:
@@ -61,14 +63,16 @@ def build(settings: Settings) -> House:
     """Return a house for these settings; connects only when used."""
     where = endpoint(settings)
     guard = Guard(settings.networks)
+    database = Database(settings.database_url.get_secret_value())
     return House(
         settings=settings,
-        database=Database(settings.database_url.get_secret_value()),
+        database=database,
         vault=Vault(S3Bucket(where, settings.s3_vault_bucket)),
         streams=S3Bucket(where, settings.s3_streams_bucket),
         incoming=S3Bucket(where, settings.s3_incoming_bucket),
         guard=guard,
         downloader=Downloader(guard),
+        bandwidth=SharedBandwidth(database, settings.download_rate),
         scratch=Scratch(settings.scratch_folder),
     )
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 from prefect import task
 
-from headrace.catalogue import items, uploads
+from headrace import local
+from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
-from headrace.digests import digest_file
-from headrace.download import Wish
-from headrace.download.proof import Promise, check, promise
-from headrace.errors import ObjectMissing, SourceNotFound
-from headrace.model import Downloaded, ItemState, Progress, SourceKind
+from headrace.download import Bandwidth, Wish, proof
+from headrace.download.proof import Promise, promise
+from headrace.errors import ObjectMissing, SourceChanged, SourceNotFound, SourceTruncated
+from headrace.model import Downloaded, ItemState, OnProgress, Progress, SourceKind
 from headrace.stores import ObjectStore
 from headrace.wiring import House, house
 from tasks.items import each_item
@@ -25,66 +29,110 @@ CATALOGUED = ("blake3", "sha256")
 
 UNFINISHED = (ItemState.QUEUED, ItemState.DOWNLOADING, ItemState.STORING)
 
+PIECE_BYTES = 1024 * 1024
+
 
 @task(name="download", task_run_name="download the sources", **STAGE)
 def download(held: Claim, bundle_id: UUID) -> int:
     """Bring each unfinished item's bytes to this machine; return how many items there were."""
     here = house()
+    with here.database.begin() as tx:
+        bundle = orders.bundle(tx, bundle_id)
+    with here.bandwidth.of_order(bundle.order_id, bundle.bytes_per_second) as limits:
 
-    def work(item: Item) -> None:
-        download_item(here, held, item)
+        def work(item: Item) -> None:
+            download_item(here, held, item, limits)
 
-    return each_item(here, held, bundle_id, UNFINISHED, work, at_once=here.settings.download_jobs)
+        return each_item(here, held, bundle_id, UNFINISHED, work, at_once=here.settings.download_jobs)
 
 
-def download_item(here: House, held: Claim, item: Item) -> None:
+def download_item(here: House, held: Claim, item: Item, limits: Sequence[Bandwidth] = ()) -> None:
     """Download one item, unless this machine has its bytes already."""
     if here.scratch.kept_download(item.id) is not None or item.source.kind is SourceKind.ASSET:
         return
     with here.database.begin() as tx:
         items.set_state(tx, item.id, ItemState.DOWNLOADING, fence=held.fence)
     report = Reporter(here.database, lambda tx, progress: items.set_progress(tx, item.id, progress))
-    here.scratch.keep_download(item.id, _bring(here, held, item, report))
+    here.scratch.keep_download(item.id, _bring(here, held, item, report, limits))
 
 
-def _bring(here: House, held: Claim, item: Item, report: Reporter) -> Downloaded:
+def _bring(here: House, held: Claim, item: Item, report: OnProgress, limits: Sequence[Bandwidth]) -> Downloaded:
     destination = here.scratch.item(item.id) / "source"
     if item.source.kind is SourceKind.URL:
-        wish = Wish(item.source.locator, promised(item), here.settings.max_source_bytes, algorithms=CATALOGUED)
-        return here.downloader.fetch(wish, destination, on_progress=report, stop=held)
+        return here.downloader.fetch(wish(here, item, limits), destination, on_progress=report, stop=held)
+    if item.source.kind is SourceKind.FILE:
+        with local.opened(Path(item.source.locator), here.settings.folders) as file:
+            return _copy(_pieces_of(file), os.fstat(file.fileno()).st_size, item, held, report, destination)
     if item.source.kind is SourceKind.UPLOAD:
         with here.database.begin() as tx:
-            upload = uploads.get(tx, UUID(item.source.locator), item.owner)
-        return _copy(here.incoming, upload.object_key, item, held, report, here, name=upload.name)
+            key = uploads.get(tx, UUID(item.source.locator), item.owner).object_key
+        return _copy_object(here.incoming, key, item, held, report, destination)
     bucket, _, key = item.source.locator.removeprefix("s3://").partition("/")
-    return _copy(here.bucket(bucket), key, item, held, report, here, name=item.source.name)
+    return _copy_object(here.bucket(bucket), key, item, held, report, destination)
 
 
-def _copy(
-    bucket: ObjectStore, key: str, item: Item, held: Claim, report: Reporter, here: House, *, name: str
+def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
+    """Return what the engine is asked for, for an item with a URL."""
+    return Wish(
+        item.source.locator,
+        promised(item),
+        here.settings.max_source_bytes,
+        mirrors=item.terms.mirrors,
+        size_bytes=item.terms.size_bytes,
+        pieces=item.terms.pieces,
+        limits=tuple(limits),
+        algorithms=CATALOGUED,
+    )
+
+
+def promised(item: Item) -> tuple[Promise, ...]:
+    """Return what an item's bytes must be."""
+    first = (promise("sha256", item.expected_sha256, "order"),) if item.expected_sha256 else ()
+    return (*first, *(promise(algorithm, value, "order") for algorithm, value in item.terms.digests))
+
+
+def _pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a local file's bytes; raises ``SourceChanged`` where somebody writes it meanwhile."""
+    before = os.fstat(file.fileno())
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+    after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise SourceChanged("the file was written to while it was read")
+
+
+def _copy_object(
+    bucket: ObjectStore, key: str, item: Item, held: Claim, report: OnProgress, destination: Path
 ) -> Downloaded:
     """Bring an object of a bucket to this machine."""
     found = bucket.stat(key)
     if found is None:
         raise SourceNotFound(f"{item.source.shown} is no longer there")
-    destination, done = here.scratch.item(item.id) / "source", 0
-    part = destination.with_suffix(".part")
     try:
-        with part.open("wb") as file:
-            for piece in bucket.stream(key):
-                held.check()
-                file.write(piece)
-                done += len(piece)
-                report(Progress(done / found.size_bytes))
+        return _copy(bucket.stream(key), found.size_bytes, item, held, report, destination)
     except ObjectMissing as error:
         raise SourceNotFound(f"{item.source.shown} is no longer there") from error
-    digests = digest_file(part, held)
-    sums = {"blake3": digests.blake3, "sha256": digests.sha256}
-    proofs = check(promised(item), sums)
+
+
+def _copy(
+    pieces: Iterable[bytes], size_bytes: int, item: Item, held: Claim, report: OnProgress, destination: Path
+) -> Downloaded:
+    """Write a stream of so many bytes to this machine, hashed on the way."""
+    promises = promised(item)
+    algorithms = dict.fromkeys((*CATALOGUED, *(one.algorithm for one in promises)))
+    digests, done = {name: proof.new(name) for name in algorithms}, 0
+    part = destination.with_suffix(".part")
+    with part.open("wb") as file:
+        for piece in pieces:
+            held.check()
+            file.write(piece)
+            for digest in digests.values():
+                digest.update(piece)
+            done += len(piece)
+            report(Progress(min(1.0, done / size_bytes)))
+    if done != size_bytes:
+        raise SourceTruncated(f"{item.source.shown} has {done} bytes, not {size_bytes}")
+    sums = {name: digest.hexdigest() for name, digest in digests.items()}
+    labels = proof.check(promises, sums)
     part.replace(destination)
-    return Downloaded(destination, digests.size_bytes, sums, None, name, proofs=("content-length", *proofs))
-
-
-def promised(item: Item) -> tuple[Promise, ...]:
-    """Return what an item's bytes must be."""
-    return (promise("sha256", item.expected_sha256, "order"),) if item.expected_sha256 else ()
+    return Downloaded(destination, done, sums, None, item.source.name, proofs=("content-length", *labels))

@@ -51,7 +51,9 @@ def identify_item(here: House, held: Claim, item: Item) -> None:
     with here.database.begin() as tx:
         if described is not None:
             assets.describe(tx, done.digests, described)
-        change = Change(asset_id=done.digests.blake3, duplicate=known, evidence={"proofs": list(done.proofs)})
+        change = Change(
+            asset_id=done.digests.blake3, duplicate=known, proofs=done.proofs, evidence={"proofs": list(done.proofs)}
+        )
         items.set_state(tx, item.id, ItemState.STORING, change, fence=held.fence)
 
 

@@ -42,6 +42,8 @@ class Entry:
     title: str
     path: str
     collection: str
+    proofs: tuple[str, ...]
+    """Which checks the bytes had passed when its item brought them, such as ``sha256:order``."""
     created_at: datetime
     deleted_at: datetime | None
 
@@ -197,13 +199,17 @@ def replace_master(tx: Tx, stored: StoredMaster) -> None:
 def add_entry(
     tx: Tx, owner: str, asset_id: str, *, title: str, path: str, collection: str = "", item_id: UUID | None = None
 ) -> None:
-    """Let an owner see an asset under a name; does nothing where they see it so already."""
+    """Let an owner see an asset under a name; where they see it so already its proofs are added only."""
     added = tx.execute(
         text(
             """
-            INSERT INTO entries (id, owner, asset_id, title, path, collection, item_id)
-            VALUES (gen_random_uuid(), :owner, :asset, :title, :path, :collection, :item)
-            ON CONFLICT (owner, collection, path, asset_id) WHERE deleted_at IS NULL DO NOTHING
+            INSERT INTO entries (id, owner, asset_id, title, path, collection, item_id, proofs)
+            VALUES (gen_random_uuid(), :owner, :asset, :title, :path, :collection, :item,
+                    coalesce((SELECT proofs FROM items WHERE id = :item), '[]'))
+            ON CONFLICT (owner, collection, path, asset_id) WHERE deleted_at IS NULL DO UPDATE SET proofs =
+                (SELECT coalesce(jsonb_agg(DISTINCT one), '[]')
+                 FROM jsonb_array_elements(entries.proofs || excluded.proofs) AS one)
+            RETURNING xmax = 0 AS added
             """
         ),
         {
@@ -214,7 +220,7 @@ def add_entry(
             "collection": collection,
             "item": item_id,
         },
-    ).rowcount
+    ).scalar_one()
     if added:
         events.append(tx, "entry.created", owner=owner, asset_id=asset_id, item_id=item_id, title=title)
 
@@ -222,6 +228,7 @@ def add_entry(
 _SELECT = """
     SELECT a.*, m.kind AS master_kind, m.reason, m.stored_bytes, m.object_key,
       (SELECT jsonb_agg(jsonb_build_object('id', e.id, 'title', e.title, 'path', e.path, 'collection', e.collection,
+                                           'proofs', e.proofs,
                                            'created_at', e.created_at, 'deleted_at', e.deleted_at)
                         ORDER BY e.created_at DESC)
        FROM entries e WHERE e.asset_id = a.id AND e.owner = :owner
@@ -256,6 +263,7 @@ def _entry(one: dict[str, Any]) -> Entry:
         title=one["title"],
         path=one["path"],
         collection=one["collection"],
+        proofs=tuple(one["proofs"]),
         created_at=datetime.fromisoformat(one["created_at"]),
         deleted_at=datetime.fromisoformat(deleted) if deleted else None,
     )

@@ -14,11 +14,14 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from headrace import terms
 from headrace.catalogue import events, leases
 from headrace.catalogue.database import Tx
 from headrace.catalogue.leases import Fence
 from headrace.errors import Cancelled, Conflict, HeadraceError, NotFound
-from headrace.model import FINAL_STATES, ItemState, Progress, Source, SourceKind
+from headrace.model import FINAL_STATES, ItemState, Progress, Source, SourceKind, Terms
+
+NO_TERMS = Terms()
 
 _S = ItemState
 MOVES: dict[ItemState, frozenset[ItemState]] = {
@@ -46,6 +49,7 @@ class Item:
     owner: str
     source: Source
     expected_sha256: str | None
+    terms: Terms
     state: ItemState
     attempts: int
     not_before: datetime | None
@@ -53,6 +57,7 @@ class Item:
     asset_id: str | None
     publication_id: UUID | None
     duplicate: bool
+    proofs: tuple[str, ...]
     warnings: tuple[str, ...]
     error: dict[str, Any] | None
     created_at: datetime
@@ -71,6 +76,7 @@ class Change:
     asset_id: str | None = None
     publication_id: UUID | None = None
     duplicate: bool | None = None
+    proofs: tuple[str, ...] | None = None
     warnings: tuple[str, ...] | None = None
     error: HeadraceError | None = None
     attempts: int | None = None
@@ -81,10 +87,10 @@ class Change:
 
 
 _SELECT = """
-    SELECT i.id, i.order_id, o.owner, i.source_kind, i.locator, i.source, i.name, i.expected_sha256, i.state,
+    SELECT i.id, i.order_id, o.owner, i.source_kind, i.locator, i.source, i.name, i.expected_sha256, i.terms, i.state,
            i.attempts, i.not_before, coalesce(i.fraction, p.fraction) AS fraction, coalesce(i.speed, p.speed) AS speed,
            coalesce(i.eta_seconds, p.eta_seconds) AS eta_seconds, i.asset_id, i.publication_id, i.duplicate,
-           i.warnings, i.error, i.created_at, i.updated_at, a.sha256, a.size_bytes, a.media_type,
+           i.proofs, i.warnings, i.error, i.created_at, i.updated_at, a.sha256, a.size_bytes, a.media_type,
            p.state IS NOT DISTINCT FROM 'live' AS playable
     FROM items i
     JOIN orders o ON o.id = i.order_id
@@ -100,6 +106,7 @@ def _item(row: Any) -> Item:
         owner=row.owner,
         source=Source(SourceKind(row.source_kind), row.locator, row.source, row.name),
         expected_sha256=row.expected_sha256,
+        terms=terms.of_row(row.terms),
         state=ItemState(row.state),
         attempts=row.attempts,
         not_before=row.not_before,
@@ -107,6 +114,7 @@ def _item(row: Any) -> Item:
         asset_id=row.asset_id,
         publication_id=row.publication_id,
         duplicate=row.duplicate,
+        proofs=tuple(row.proofs),
         warnings=tuple(row.warnings),
         error=row.error,
         created_at=row.created_at,
@@ -119,14 +127,17 @@ def _item(row: Any) -> Item:
     )
 
 
-def add(tx: Tx, order_id: UUID, ordinal: int, source: Source, expected_sha256: str | None) -> UUID:
+def add(
+    tx: Tx, order_id: UUID, ordinal: int, source: Source, expected_sha256: str | None, under: Terms = NO_TERMS
+) -> UUID:
     """Append an item to an order; it starts ``queued``."""
     item_id: UUID = tx.execute(
         text(
             """
             INSERT INTO items (id, order_id, ordinal, source_kind, source, locator, name, expected_sha256,
-                               attempts, duplicate)
-            VALUES (gen_random_uuid(), :order_id, :ordinal, :kind, :shown, :locator, :name, :sha256, 0, false)
+                               terms, attempts, duplicate)
+            VALUES (gen_random_uuid(), :order_id, :ordinal, :kind, :shown, :locator, :name, :sha256,
+                    CAST(:terms AS jsonb), 0, false)
             RETURNING id
             """
         ),
@@ -138,6 +149,7 @@ def add(tx: Tx, order_id: UUID, ordinal: int, source: Source, expected_sha256: s
             "locator": source.locator,
             "name": source.name,
             "sha256": expected_sha256,
+            "terms": None if (kept := terms.to_json(under)) is None else json.dumps(kept),
         },
     ).scalar_one()
     return item_id
@@ -244,6 +256,7 @@ _UPDATE = """
         asset_id = coalesce(:asset_id, asset_id),
         publication_id = coalesce(:publication_id, publication_id),
         duplicate = coalesce(:duplicate, duplicate),
+        proofs = coalesce(CAST(:proofs AS jsonb), proofs),
         warnings = coalesce(CAST(:warnings AS jsonb), warnings),
         error = CAST(:error AS jsonb),
         attempts = coalesce(:attempts, attempts),
@@ -273,6 +286,7 @@ def _values(item_id: UUID, old: ItemState, to: ItemState, change: Change) -> dic
         "asset_id": change.asset_id,
         "publication_id": change.publication_id,
         "duplicate": change.duplicate,
+        "proofs": None if change.proofs is None else json.dumps(change.proofs),
         "warnings": None if change.warnings is None else json.dumps(change.warnings),
         "error": None if change.error is None else json.dumps(change.error.to_json()),
         "attempts": change.attempts,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,11 +12,12 @@ from uuid import UUID
 import blake3
 from sqlalchemy import text
 
+from headrace import terms
 from headrace.catalogue import events, items, leases
 from headrace.catalogue.database import Tx
 from headrace.catalogue.items import Change
 from headrace.errors import Conflict, InvalidRequest, NotFound
-from headrace.model import ItemState, Source
+from headrace.model import ItemState, Source, Terms
 from headrace.recipe import Recipe
 
 MAX_SOURCES = 10_000
@@ -29,6 +30,7 @@ class Wanted:
 
     source: Source
     sha256: str | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Order:
     attempt: int
     created_at: datetime
     cancelled_at: datetime | None
+    bytes_per_second: int | None
+    """What its downloads may bring together, or ``None`` for no limit."""
     counts: dict[str, int]
     """Items by state; states with none are left out."""
 
@@ -57,17 +61,32 @@ class Bundle:
     attempt: int
     recipe: Recipe
     collection: str
+    bytes_per_second: int | None
 
 
-def body_digest(wanted: Sequence[Wanted], recipe: Recipe, collection: str) -> str:
-    """Return what makes two order bodies the same: sources, checksums, recipe and collection."""
-    body = [[w.source.kind.value, w.source.locator, w.sha256] for w in wanted]
-    text_ = json.dumps([body, recipe.identity, collection], separators=(",", ":"))
+def body_digest(wanted: Sequence[Wanted], recipe: Recipe, collection: str, bytes_per_second: int | None = None) -> str:
+    """Return what makes two order bodies the same: sources, checksums, terms, recipe, collection and limit.
+
+    What an order doesn't say is left out, so that orders from before a field was known stay the same.
+    """
+    body = [
+        [w.source.kind.value, w.source.locator, w.sha256, *([kept] if (kept := terms.to_json(w.terms)) else [])]
+        for w in wanted
+    ]
+    limit = [] if bytes_per_second is None else [bytes_per_second]
+    text_ = json.dumps([body, recipe.identity, collection, *limit], separators=(",", ":"), sort_keys=True)
     return blake3.blake3(text_.encode()).hexdigest()
 
 
 def create(
-    tx: Tx, owner: str, wanted: Sequence[Wanted], recipe: Recipe, *, key: str | None = None, collection: str = ""
+    tx: Tx,
+    owner: str,
+    wanted: Sequence[Wanted],
+    recipe: Recipe,
+    *,
+    key: str | None = None,
+    collection: str = "",
+    bytes_per_second: int | None = None,
 ) -> tuple[UUID, bool]:
     """Write an order with its items; return its id and whether it is new.
 
@@ -79,21 +98,28 @@ def create(
     if len(wanted) > MAX_SOURCES:
         raise InvalidRequest(f"{len(wanted)} sources are too many for one order; {MAX_SOURCES} is the most")
     remember(tx, recipe)
-    digest = body_digest(wanted, recipe, collection)
+    digest = body_digest(wanted, recipe, collection, bytes_per_second)
     order_id = tx.execute(
         text(
             """
-            INSERT INTO orders (id, owner, recipe_id, idempotency_key, body_digest, collection)
-            VALUES (gen_random_uuid(), :owner, :recipe, :key, :digest, :collection)
+            INSERT INTO orders (id, owner, recipe_id, idempotency_key, body_digest, collection, bytes_per_second)
+            VALUES (gen_random_uuid(), :owner, :recipe, :key, :digest, :collection, :rate)
             ON CONFLICT (owner, idempotency_key) DO NOTHING RETURNING id
             """
         ),
-        {"owner": owner, "recipe": recipe.identity, "key": key, "digest": digest, "collection": collection},
+        {
+            "owner": owner,
+            "recipe": recipe.identity,
+            "key": key,
+            "digest": digest,
+            "collection": collection,
+            "rate": bytes_per_second,
+        },
     ).scalar()
     if order_id is None:
         return _same(tx, owner, key, digest), False
     for ordinal, one in enumerate(wanted):
-        items.add(tx, order_id, ordinal, one.source, one.sha256)
+        items.add(tx, order_id, ordinal, one.source, one.sha256, one.terms)
     events.append(tx, "order.created", owner=owner, order_id=order_id, sources=len(wanted), recipe=recipe.name)
     return order_id, True
 
@@ -128,7 +154,8 @@ def recipe_from(row_name: str, body: dict[str, Any]) -> Recipe:
 
 
 _SELECT = """
-    SELECT o.id, o.owner, o.idempotency_key, o.attempt, o.created_at, o.cancelled_at, r.name AS recipe_name, r.body,
+    SELECT o.id, o.owner, o.idempotency_key, o.attempt, o.created_at, o.cancelled_at, o.bytes_per_second,
+           r.name AS recipe_name, r.body,
            (SELECT coalesce(jsonb_object_agg(c.state, c.n), '{}') FROM
               (SELECT state, count(*) AS n FROM items WHERE order_id = o.id GROUP BY state) c) AS counts
     FROM orders o JOIN recipes r ON r.id = o.recipe_id
@@ -144,6 +171,7 @@ def _order(row: Any) -> Order:
         attempt=row.attempt,
         created_at=row.created_at,
         cancelled_at=row.cancelled_at,
+        bytes_per_second=row.bytes_per_second,
         counts=row.counts,
     )
 
@@ -266,7 +294,8 @@ def bundle(tx: Tx, bundle_id: UUID) -> Bundle:
     row = tx.execute(
         text(
             """
-            SELECT b.id, b.order_id, o.owner, b.ordinal, b.attempt, o.collection, r.name, r.body FROM bundles b
+            SELECT b.id, b.order_id, o.owner, b.ordinal, b.attempt, o.collection, o.bytes_per_second, r.name, r.body
+            FROM bundles b
             JOIN orders o ON o.id = b.order_id JOIN recipes r ON r.id = o.recipe_id WHERE b.id = :id
             """
         ),
@@ -275,5 +304,12 @@ def bundle(tx: Tx, bundle_id: UUID) -> Bundle:
     if row is None:
         raise NotFound(f"there is no bundle {bundle_id}")
     return Bundle(
-        row.id, row.order_id, row.owner, row.ordinal, row.attempt, recipe_from(row.name, row.body), row.collection
+        row.id,
+        row.order_id,
+        row.owner,
+        row.ordinal,
+        row.attempt,
+        recipe_from(row.name, row.body),
+        row.collection,
+        row.bytes_per_second,
     )

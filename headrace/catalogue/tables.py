@@ -74,6 +74,7 @@ class OrderRow(SQLModel, table=True):
     __tablename__ = "orders"
     __table_args__ = (
         UniqueConstraint("owner", "idempotency_key", name="orders_one_per_key"),
+        CheckConstraint("bytes_per_second > 0", name="orders_rate_positive"),
         Index("orders_newest", text("created_at DESC")),
     )
     id: UUID = Field(default_factory=uuid4, primary_key=True)
@@ -88,6 +89,8 @@ class OrderRow(SQLModel, table=True):
     run_id: UUID | None = None
     """The run that was last started for it: a hint, never the truth."""
     cancelled_at: datetime | None = _time()
+    bytes_per_second: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    """What its downloads may bring together."""
 
 
 class BundleRow(SQLModel, table=True):
@@ -172,6 +175,10 @@ class ItemRow(SQLModel, table=True):
     """What the download uses; may hold a signed query."""
     name: str
     expected_sha256: str | None = None
+    terms: dict[str, Any] | None = _json()
+    """Mirrors, digests, pieces, credential (``headrace.terms``), or null."""
+    proofs: list[str] = _json(nullable=False, default="'[]'::jsonb")
+    """Which checks its bytes have passed, such as ``sha256:order``."""
     state: str = Field(sa_column=Column(Text, nullable=False, server_default="queued"))
     attempts: int = Field(default=0)
     not_before: datetime | None = _time()
@@ -214,6 +221,8 @@ class EntryRow(SQLModel, table=True):
     path: str
     collection: str = Field(sa_column=Column(Text, nullable=False, server_default=""))
     tags: list[str] = _json(nullable=False, default="'[]'::jsonb")
+    proofs: list[str] = _json(nullable=False, default="'[]'::jsonb")
+    """Which checks the bytes had passed when this owner's item brought them."""
     item_id: UUID | None = Field(
         default=None, sa_column=Column(ForeignKey("items.id", ondelete="SET NULL"), nullable=True)
     )
@@ -392,3 +401,13 @@ class LeaseRow(SQLModel, table=True):
     token: int = Field(sa_column=Column(BigInteger, nullable=False))
     """The fencing token: grows with every change of hands, and every commit checks it."""
     expires_at: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class TransferRow(SQLModel, table=True):
+    """A process that downloads for an order, until a time on the database's clock: who shares bandwidth."""
+
+    __tablename__ = "transfers"
+    __table_args__ = (Index("transfers_of_order", "order_id"),)
+    holder: UUID = Field(primary_key=True)
+    order_id: UUID = Field(sa_column=Column(ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True))
+    until: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))

@@ -22,9 +22,9 @@ from defusedxml.common import DefusedXmlException
 
 from headrace import source
 from headrace.download import ranges
-from headrace.download.proof import ALGORITHMS, Pieces, Promise, promise
+from headrace.download.proof import ALGORITHMS, Promise, promise
 from headrace.errors import InvalidRequest, InvalidSource
-from headrace.model import SourceKind
+from headrace.model import Pieces, SourceKind
 
 MAX_METALINK_BYTES = 16 * 1024 * 1024
 """As a feed's. A SHA-256 of a piece has 79 bytes with its tags and line end, so this is room for

@@ -29,9 +29,9 @@ from headrace.download.guard import SLICE_SECONDS
 from headrace.download.hold import Hold, translated
 from headrace.download.journal import Header, Journal
 from headrace.download.origins import Origin
-from headrace.download.proof import Pieces
 from headrace.download.ranges import Span
 from headrace.errors import Cancelled, ChecksumMismatch, DiskFailed, DiskFull, HeadraceError
+from headrace.model import Pieces
 from headrace.process import Stop
 
 log = structlog.get_logger(__name__)

@@ -81,27 +81,6 @@ class Promise:
         return f"{self.algorithm}:{self.origin}"
 
 
-@dataclass(frozen=True, slots=True)
-class Pieces:
-    """The digests of a file's consecutive pieces, from its beginning."""
-
-    algorithm: str
-    """One of ``ALGORITHMS``."""
-    length_bytes: int
-    """Of each piece but the last, which is the rest and may be shorter."""
-    values: tuple[str, ...]
-    """Lower-case hex."""
-
-    @property
-    def label(self) -> str:
-        """How it is recorded once all of them hold, as ``sha256-pieces:metalink``."""
-        return f"{self.algorithm}-pieces:metalink"
-
-    def make_up(self, size_bytes: int) -> bool:
-        """Return whether there are as many as a file of this size has."""
-        return len(self.values) == -(-size_bytes // self.length_bytes)
-
-
 class Hasher(Protocol):
     """A digest in the making: hashlib's, BLAKE3's, and CRC-32 in their form."""
 

@@ -24,7 +24,7 @@ from headrace.download.offer import Offer
 from headrace.download.origins import Origin, Origins, UnableToRange
 from headrace.download.pace import Pace
 from headrace.download.part import Part
-from headrace.download.proof import Pieces, Promise
+from headrace.download.proof import Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
 from headrace.errors import (
@@ -35,7 +35,7 @@ from headrace.errors import (
     SourceRefused,
     SourceTooLarge,
 )
-from headrace.model import Downloaded, OnProgress
+from headrace.model import Downloaded, OnProgress, Pieces
 from headrace.process import Stop
 from headrace.source import redact
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.download import metalink
-from headrace.download.metalink import LOWEST_PRIORITY, MetalinkFile, Mirror, Pieces, parse
+from headrace.download.metalink import LOWEST_PRIORITY, MetalinkFile, Mirror, parse
 from headrace.download.proof import Promise
 from headrace.errors import InvalidRequest
+from headrace.model import Pieces
 from headrace.source import safe_name
 
 SHA256, SHA1, MD5 = "a1" * 32, "b2" * 20, "c3" * 16

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from headrace.download import Downloader, Guard, Wish, journal
-from headrace.download.proof import Pieces, promise
+from headrace.download.proof import promise
 from headrace.download.ranges import block_bytes
 from headrace.errors import ChecksumMismatch, SourceNotFound, SourceRefused
-from headrace.model import Downloaded
+from headrace.model import Downloaded, Pieces
 from tests.servers import LARGE, LARGER, Server, serving
 
 RIGHT = promise("sha256", hashlib.sha256(LARGE).hexdigest(), "order")

@@ -12,7 +12,7 @@ from prefect.states import Failed
 from flows.ingest_order import BUNDLE_BYTES, BUNDLE_ITEMS, UNKNOWN_BYTES, plan_bundles
 from headrace import errors
 from headrace.catalogue.items import Item
-from headrace.model import ItemState, Progress
+from headrace.model import ItemState, Progress, Terms
 from headrace.source import parse
 from tasks import policy
 
@@ -27,6 +27,7 @@ def item(text):
         owner="me",
         source=parse(text),
         expected_sha256=None,
+        terms=Terms(),
         state=ItemState.QUEUED,
         attempts=0,
         not_before=None,
@@ -34,6 +35,7 @@ def item(text):
         asset_id=None,
         publication_id=None,
         duplicate=False,
+        proofs=(),
         warnings=(),
         error=None,
         created_at=now,
