@@ -72,10 +72,17 @@ class Gateway:
         return self.call("POST", path, json=body)
 
     def place(
-        self, sources: list[dict[str, Any]], recipe: Any, *, key: str | None = None, collection: str = ""
+        self,
+        sources: list[dict[str, Any]],
+        recipe: Any,
+        *,
+        key: str | None = None,
+        collection: str = "",
+        bytes_per_second: int | None = None,
     ) -> dict[str, Any]:
         """Place an order; asking again with the same key after a lost reply makes no second one."""
         body = {"sources": sources, "recipe": recipe, "key": key or f"auto-{uuid4()}", "collection": collection}
+        body |= {} if bytes_per_second is None else {"bytes_per_second": bytes_per_second}
         order: dict[str, Any] = self.post("/v1/orders", body)
         return order
 

@@ -39,12 +39,15 @@ def opened(path: Path, roots: Sequence[Path]) -> Iterator[BinaryIO]:
         raise SourceNotFound(f"there is no file {path.name}") from error
     except OSError as error:
         raise SourceForbidden(f"{path.name} can't be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not _inside(Path(os.path.realpath(f"/proc/self/fd/{descriptor}")), roots):
             raise SourceForbidden(f"{path.name} is in no folder that is open to orders", hint=HINT)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SourceForbidden(f"{path.name} is no ordinary file")
-        yield file
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def files(folder: Path, roots: Sequence[Path], *, most: int, settled_seconds: float = 0.0) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 
 from headrace.cli import EXIT_FAILED, EXIT_SOME_FAILED
 from headrace.cli.output import gateway_options, json_option, print_json, print_table, size
+from headrace.cli.rate import RATE
 from headrace.errors import HeadraceError, InvalidRequest, StackError
 
 if TYPE_CHECKING:
@@ -20,9 +22,12 @@ POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
 """How long ``--wait`` goes on asking while the gateway, or Postgres behind it, is away: it may be restarting."""
 
+MOST_MIRRORS = 16
+"""Of a file in a Metalink, the preferred ones; an order carries no more."""
+
 FINAL = frozenset({"published", "stored", "failed", "cancelled"})
 LOST = frozenset({"failed", "cancelled"})
-REMOTE = ("http://", "https://", "s3://", "asset:", "upload:")
+REMOTE = ("http://", "https://", "s3://", "file://", "asset:", "upload:")
 
 
 @click.command()
@@ -30,6 +35,16 @@ REMOTE = ("http://", "https://", "s3://", "asset:", "upload:")
 @click.option("--from-file", type=click.File("r", encoding="utf-8"), help="More sources, one a line; - is stdin.")
 @click.option("--recipe", default="web", show_default=True, help="web, archive, audio or a recipe's YAML file.")
 @click.option("--sha256", default=None, metavar="HEX", help="What the one source must be.")
+@click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="Another URL of the one source; repeatable.")
+@click.option(
+    "--metalink",
+    "metalinks",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A Metalink (.meta4): all files it describes, with mirrors and digests.",
+)
+@click.option("--credential", default=None, metavar="NAME", help="What the operator's credentials file keeps for it.")
+@click.option("--limit-rate", type=RATE, default=None, help="Bytes a second for the whole order: 500k, 2.5M.")
 @click.option("--key", default=None, help="Idempotency key: the same key is the same order.")
 @click.option("--collection", default="", help="The collection that the entries belong to.")
 @click.option("--wait", is_flag=True, help="Wait until every item has ended, with progress.")
@@ -40,13 +55,17 @@ def ingest(
     from_file: Any,
     recipe: str,
     sha256: str | None,
+    mirrors: tuple[str, ...],
+    metalinks: tuple[Path, ...],
+    credential: str | None,
+    limit_rate: int | None,
     key: str | None,
     collection: str,
     wait: bool,
     as_json: bool,
     gateway: Gateway,
 ) -> int:
-    """Order sources: URLs, local files, asset:ID, upload:ID.
+    """Order sources: URLs, local files (uploaded), s3://, file:// on the workers' machines, asset:ID, upload:ID.
 
     Exit status: 0 all done, 1 all failed, 3 some failed.
     """
@@ -54,14 +73,17 @@ def ingest(
 
     lines = [line.strip() for line in from_file] if from_file else []
     names = [*sources, *(line for line in lines if line and not line.startswith("#"))]
-    if not names:
+    if not names and not metalinks:
         raise click.UsageError("name at least one source, or give --from-file")
-    if sha256 is not None and len(names) != 1:
-        raise click.UsageError("--sha256 goes with exactly one source")
+    if (sha256 is not None or mirrors) and (len(names) != 1 or metalinks):
+        raise click.UsageError("--sha256 and --mirror go with exactly one source")
     wanted = recipes.load(recipe)
     body = wanted if isinstance(wanted, str) else wanted.model_dump(mode="json")
-    bodies = [{"source": _remote(gateway, name), "sha256": sha256} for name in names]
-    order = gateway.place(bodies, body, key=key, collection=collection)
+    bodies = [{"source": _remote(gateway, name), "sha256": sha256, "mirrors": mirrors} for name in names]
+    bodies += [one for path in metalinks for one in _described(path)]
+    if credential is not None:
+        bodies = [{**one, "credential": credential} for one in bodies]
+    order = gateway.place(bodies, body, key=key, collection=collection, bytes_per_second=limit_rate)
     if not wait:
         return _placed(order, as_json=as_json)
     order = follow(gateway, order, quiet=as_json)
@@ -88,6 +110,22 @@ def _remote(gateway: Gateway, name: str) -> str:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(f"Uploading {path.name}", total=path.stat().st_size)
         return str(gateway.upload(path, lambda count: bar.advance(task, count))["source"])
+
+
+def _described(path: Path) -> list[dict[str, Any]]:
+    """Return the sources that a Metalink describes."""
+    from headrace.download import metalink
+
+    return [
+        {
+            "source": one.mirrors[0].url,
+            "mirrors": [mirror.url for mirror in one.mirrors[1:MOST_MIRRORS]],
+            "digests": {promise.algorithm: promise.value for promise in one.promises},
+            "size_bytes": one.size_bytes,
+            "pieces": asdict(one.pieces) if one.pieces else None,
+        }
+        for one in metalink.read(path)
+    ]
 
 
 def _placed(order: dict[str, Any], *, as_json: bool) -> int:

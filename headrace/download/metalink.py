@@ -1,4 +1,4 @@
-"""Metalink 4: one document that names files, their mirrors, sizes and digests. Pure, no I/O.
+"""Metalink 4: one document that names files, their mirrors, sizes and digests. ``parse`` is pure.
 
 The format is RFC 5854 (June 2010), https://www.rfc-editor.org/rfc/rfc5854. What always holds:
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import ElementTree
@@ -88,6 +89,15 @@ class MetalinkFile:
     """Of the whole file, with the origin ``metalink``."""
     pieces: Pieces | None
     """With the strongest algorithm that the document has; their number fits where the size is known."""
+
+
+def read(path: Path) -> tuple[MetalinkFile, ...]:
+    """Return the files that a Metalink on this machine describes; raises ``InvalidRequest``."""
+    try:
+        with path.open("rb") as file:
+            return parse(file.read(MAX_METALINK_BYTES + 1))
+    except OSError as error:
+        raise InvalidRequest(f"{path} can't be read: {error.strerror}") from error
 
 
 def parse(body: bytes) -> tuple[MetalinkFile, ...]:
