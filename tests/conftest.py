@@ -210,11 +210,17 @@ class Stack:
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token}"}, timeout=30)
 
 
+def source_folder(home: Path) -> Path:
+    """Return the local folder that a stack's orders may read from."""
+    return home.parent / "open-to-orders"
+
+
 def stack_in(home: Path, **environment: str) -> Stack:
     """Return a stack that isn't started yet; orders may read from loopback."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HEADRACE_", "PREFECT_"))}
     ours = {"HEADRACE_HOME": str(home), "HEADRACE_ALLOWED_NETWORKS": "127.0.0.0/8"}
     ours["HEADRACE_SOURCE_BUCKETS"] = SOURCE_BUCKET
+    ours["HEADRACE_SOURCE_FOLDERS"] = str(source_folder(home))
     path = os.pathsep.join(filter(None, (str(ROOT), inherited.get("PYTHONPATH"))))
     return Stack(home, free_ports(), {**inherited, **ours, "PYTHONPATH": path, **environment})
 

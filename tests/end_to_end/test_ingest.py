@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import pytest
 
 from headrace.check_stream import check
 from headrace.stores.s3 import Endpoint, S3Bucket
-from tests.conftest import SOURCE_BUCKET
+from tests.conftest import SOURCE_BUCKET, source_folder
 from tests.engine import films
 from tests.orders import encoders, ingest, start_run, wait_until
-from tests.servers import BODY, serving
+from tests.servers import BODY, LARGE, serving
 
 SHORT_FILMS = (
     "mb_sar_2x1.mp4",
@@ -232,3 +233,73 @@ def test_every_shared_film(stack):
             assert item["state"] == "published", (name, item)
             errors = [f for f in check(item["playback"]["hls"]) if f.severity == "error"]
             assert errors == [], name
+
+
+METALINK = """<?xml version="1.0"?><metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="large.bin">
+<size>{size}</size><hash type="sha-512">{sha512}</hash>
+<pieces type="sha-256" length="1048576">{pieces}</pieces>
+<url priority="1">{url}/large/damaged</url><url priority="2">{url}/large/second</url></file></metalink>"""
+
+
+def test_a_metalink_brings_a_file_from_its_mirrors(stack, web, tmp_path):
+    """A mirror with a damaged byte costs a piece; what proved the file stays with the item and the entry."""
+    digests = [hashlib.sha256(LARGE[at : at + 2**20]).hexdigest() for at in range(0, len(LARGE), 2**20)]
+    described = METALINK.format(
+        size=len(LARGE),
+        sha512=hashlib.sha512(LARGE).hexdigest(),
+        pieces="".join(f"<hash>{digest}</hash>" for digest in digests),
+        url=web.url,
+    )
+    (tmp_path / "large.meta4").write_text(described)
+    (item,) = ingest(stack, "--metalink", tmp_path / "large.meta4", "--recipe", "archive")
+    assert (item["state"], item["sha256"]) == ("stored", hashlib.sha256(LARGE).hexdigest())
+    assert item["proofs"] == ["content-length", "sha512:order", "sha256-pieces:metalink"]
+    (asset,) = json.loads(stack.cli("show", item["asset_id"], "--json").stdout)["entries"]
+    assert sorted(asset["proofs"]) == sorted(item["proofs"])
+
+
+def test_a_local_folder_is_a_source(stack, web):
+    """Its files become items; what lies outside of it is refused, and so is a folder that isn't open."""
+    folder = source_folder(stack.home) / "in"
+    folder.mkdir(parents=True)
+    (folder / "one.bin").write_bytes(BODY[:5000])
+    (folder / "two.bin").write_bytes(BODY[:6000])
+    found = ingest(stack, f"file://{folder}/", "--recipe", "archive")
+    assert [(item["state"], item["size_bytes"]) for item in found] == [("stored", 5000), ("stored", 6000)]
+    assert found[0]["source"] == f"file://{folder}/one.bin"
+    refused = stack.cli("ingest", "file:///etc/passwd")
+    assert (refused.returncode, "HEADRACE_SOURCE_FOLDERS" in refused.stderr) == (2, True)
+    (folder / "link.bin").symlink_to("/etc/passwd")
+    refused = stack.cli("ingest", f"file://{folder}/link.bin")
+    assert refused.returncode == 2
+
+
+def test_an_order_keeps_to_its_rate(stack, web):
+    """A limit for the order slows its downloads, and is shown with it."""
+    started = time.monotonic()
+    (item,) = ingest(stack, web.url + "/large/good?limited", "--limit-rate", "6M", "--recipe", "archive")
+    assert item["state"] == "stored"
+    assert time.monotonic() - started > len(LARGE) / (6 * 2**20) * 0.8
+    with stack.api() as api:
+        assert api.get(f"/v1/orders/{item['order_id']}").json()["bytes_per_second"] == 6 * 2**20
+
+
+def test_a_watched_folder_is_taken_in(stack, web):
+    """Files that have settled are ordered once; files that have changed again."""
+    folder = source_folder(stack.home) / "watched"
+    folder.mkdir(parents=True)
+    (folder / "film.mp4").write_bytes((web.folder / "own.mp4").read_bytes())
+    hour_ago = time.time() - 3600
+    os.utime(folder / "film.mp4", (hour_ago, hour_ago))
+    (folder / "growing.mp4").write_bytes(b"not yet")
+    feed = stack.cli("watch", "add", f"file://{folder}/", "--every", "1m", "--recipe", "archive").stdout.strip()
+    start_run(stack, "watch-feed/watch-feed", {})
+    with stack.api() as api:
+
+        def brought():
+            found = api.get("/v1/items").json()
+            return [item for item in found if item["source"].startswith(f"file://{folder}/")]
+
+        wait_until(lambda: [item["state"] for item in brought()] == ["stored"], 60)
+        assert brought()[0]["source"].endswith("/film.mp4")
+    assert stack.cli("watch", "remove", feed).returncode == 0
