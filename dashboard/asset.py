@@ -224,6 +224,7 @@ def _entries(asset: dict[str, Any]) -> None:
             "Title": plain(entry["title"]),
             "File": plain(entry["path"]),
             "Collection": plain(entry["collection"]),
+            "Checked by": plain(", ".join(entry["proofs"])),
             "Added": clock(entry["created_at"], zone()),
             "State": "deleted" if entry["deleted_at"] else "in the library",
         }

@@ -20,7 +20,8 @@ def show() -> None:
     st.title("Feeds")
     st.markdown(
         "A feed is read again and again, and what is new in it is ordered: RSS, Atom, a podcast, a web "
-        "page with links to media, or a bucket of the object store (`s3://BUCKET/PREFIX/`)."
+        "page with links to media, a bucket of the object store (`s3://BUCKET/PREFIX/`), or a folder that the "
+        "operator has opened (`file:///FOLDER/`)."
     )
     _add()
     _list()

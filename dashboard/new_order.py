@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -36,7 +37,7 @@ RECIPES = {
     "custom": "Your own settings, as YAML",
 }
 EXAMPLE = "name: small\nvideo:\n  heights: [240, 360]\n  crf: 26\naudio:\n  bitrate: 96000\n"
-PLACEHOLDER = "https://example.org/film.mp4\ns3://bucket/key\nasset:ID"
+PLACEHOLDER = "https://example.org/film.mp4\ns3://bucket/key\nfile:///srv/media/film.mp4\nasset:ID"
 MOST_MIB = 200
 """Of one picked file: Streamlit holds what the browser sends in memory."""
 NAME_BYTES = 200
@@ -87,25 +88,40 @@ def _form(form: dict[str, Any]) -> None:
         st.caption(f"At most {MOST_MIB} MB a file here. `headrace ingest PATH` streams larger ones.")
         if recipe == "custom":
             recipe = st.text_area("Recipe as YAML", key=f"yaml-{number}", value=EXAMPLE, height=190)
-        collection, sha256 = _options(number)
+        options = _options(number)
         st.form_submit_button(
             "Place order", type="primary", key=f"place-{number}", disabled=working, on_click=_start, args=(form,)
         )
     with left:
         if working:
-            _work(form, _lines(text), files, recipe, collection, sha256)
+            _work(form, _lines(text), files, recipe, options)
         elif form["problem"]:
             show_problem(form["problem"])
 
 
-def _options(number: int) -> tuple[str, str]:
-    """Return the collection and the SHA-256 that were typed."""
-    left, right = st.columns(2)
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What was typed beside the sources."""
+
+    collection: str
+    sha256: str
+    bytes_per_second: int | None
+
+
+def _options(number: int) -> _Options:
+    left, middle, right = st.columns([3, 3, 2])
     collection = left.text_input("Collection (optional)", key=f"collection-{number}")
-    sha256 = right.text_input(
+    sha256 = middle.text_input(
         "SHA-256 (optional)", key=f"sha256-{number}", help="For a single source: what arrives must have this digest."
     )
-    return collection.strip(), sha256.strip()
+    limit = right.number_input(
+        "Limit in MB/s (optional)",
+        min_value=0.01,
+        value=None,
+        key=f"limit-{number}",
+        help="What the order's downloads may bring together, each second.",
+    )
+    return _Options(collection.strip(), sha256.strip(), None if limit is None else max(1024, int(limit * 1e6)))
 
 
 def _start(form: dict[str, Any]) -> None:
@@ -118,15 +134,13 @@ def _lines(text: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _work(
-    form: dict[str, Any], sources: list[str], files: list[UploadedFile], recipe: str, collection: str, sha256: str
-) -> None:
+def _work(form: dict[str, Any], sources: list[str], files: list[UploadedFile], recipe: str, options: _Options) -> None:
     try:
         # A second click starts a second run of this script while the first still waits for the gateway.
         with st.spinner("Placing the order …"), form["lock"]:
             if form["order_id"] is None:
-                wanted = _wanted(form["uploads"], sources, files, sha256)
-                form["order_id"] = _place(form["secret"], wanted, _recipe(recipe), collection)
+                wanted = _wanted(form["uploads"], sources, files, options.sha256)
+                form["order_id"] = _place(form["secret"], wanted, _recipe(recipe), options)
     except HeadraceError as error:
         form["problem"] = error
     else:
@@ -179,10 +193,13 @@ def _recipe(text: str) -> Any:
     return recipes.parse(body).model_dump(mode="json")
 
 
-def _place(secret: str, wanted: list[dict[str, Any]], recipe: Any, collection: str) -> str:
-    content = json.dumps([wanted, recipe, collection], sort_keys=True).encode()
+def _place(secret: str, wanted: list[dict[str, Any]], recipe: Any, options: _Options) -> str:
+    content = json.dumps([wanted, recipe, asdict(options)], sort_keys=True).encode()
     key = f"dashboard-{secret}-{hashlib.blake2b(content, digest_size=8).hexdigest()}"
-    return str(gateway().place(wanted, recipe, key=key, collection=collection)["order_id"])
+    order = gateway().place(
+        wanted, recipe, key=key, collection=options.collection, bytes_per_second=options.bytes_per_second
+    )
+    return str(order["order_id"])
 
 
 @st.fragment(run_every=REFRESH_SECONDS)
