@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -9,6 +10,8 @@ from headrace import settings as settings_module
 from headrace.catalogue.database import Database
 from headrace.download import Downloader, Guard
 from headrace.errors import InvalidSource
+from headrace.hosts import Hosts
+from headrace.hosts.shared import SharedHosts
 from headrace.scratch import Scratch
 from headrace.settings import Settings
 from headrace.stores.s3 import Endpoint, S3Bucket
@@ -25,6 +28,7 @@ class House:
     streams: S3Bucket
     incoming: S3Bucket
     guard: Guard
+    hosts: Hosts
     downloader: Downloader
     scratch: Scratch
 
@@ -42,8 +46,9 @@ class House:
 
     def close(self) -> None:
         """Close what holds connections."""
-        self.database.close()
         self.downloader.close()
+        self.hosts.close()
+        self.database.close()
 
 
 def endpoint(settings: Settings) -> Endpoint:
@@ -61,19 +66,24 @@ def build(settings: Settings) -> House:
     """Return a house for these settings; connects only when used."""
     where = endpoint(settings)
     guard = Guard(settings.networks)
+    database = Database(settings.database_url.get_secret_value())
+    hosts = SharedHosts(database, settings.host_rules)
     return House(
         settings=settings,
-        database=Database(settings.database_url.get_secret_value()),
+        database=database,
         vault=Vault(S3Bucket(where, settings.s3_vault_bucket)),
         streams=S3Bucket(where, settings.s3_streams_bucket),
         incoming=S3Bucket(where, settings.s3_incoming_bucket),
         guard=guard,
-        downloader=Downloader(guard),
+        hosts=hosts,
+        downloader=Downloader(guard, hosts),
         scratch=Scratch(settings.scratch_folder),
     )
 
 
 @lru_cache(maxsize=1)
 def house() -> House:
-    """Return this process's house (workers and the gateway)."""
-    return build(settings_module.current())
+    """Return this process's house (workers and the gateway); it is closed when the process ends."""
+    built = build(settings_module.current())
+    atexit.register(built.close)
+    return built

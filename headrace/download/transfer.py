@@ -36,6 +36,7 @@ from headrace.errors import (
     SourceTooLarge,
     SourceUnavailable,
 )
+from headrace.hosts import Hosts
 from headrace.model import Downloaded, OnProgress
 from headrace.process import Stop
 from headrace.source import redact
@@ -73,8 +74,9 @@ class Wish:
 class Downloader:
     """Downloads files, keeping connections for the next one; one for a process, for any thread."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._session = Session(guard)
+    def __init__(self, guard: Guard, hosts: Hosts | None = None) -> None:
+        """``hosts`` says who may be asked when; by default it is this downloader's own book."""
+        self._session = Session(guard, hosts)
 
     def close(self) -> None:
         """Close the connections."""
