@@ -57,9 +57,10 @@ def _settle(house: House, held: Claim, item: Item, error: HeadraceError, *, last
     """Write down what an error means for an item; return it if the stage should be tried again."""
     with house.database.begin() as tx:
         now = items.get(tx, item.id)
-        # While it wasn't its turn nothing was asked, and doing so again at once would be no other.
+        # Who was not let in has asked for nothing, and would not be let in at once. That is no try, but
+        # where the circuit is open: such a host may never come back.
         busy = isinstance(error, SourceBusy)
-        attempts = now.attempts + (not (busy and error.evidence.get("why") == Why.PLACE))
+        attempts = now.attempts + (not busy or error.evidence.get("why") == Why.OPEN)
         if not error.retryable or attempts >= policy.MAX_ATTEMPTS:
             items.set_state(tx, item.id, ItemState.FAILED, Change(error=error, attempts=attempts), fence=held.fence)
             return None

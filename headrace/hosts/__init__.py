@@ -43,7 +43,8 @@ class Hosts(Protocol):
 
         A ``Go`` for a new connection gives it the place by that name (any unique text); ``leave``
         gives it back. To ``queue`` keeps a turn by that name where there is no place: ask again
-        soon, or ``leave`` the queue. May raise ``CatalogueUnavailable``.
+        soon, or ``leave`` the queue. Who doesn't want to wait is no probe either, since failures
+        of additional connections aren't reported. May raise ``CatalogueUnavailable``.
         """
 
     def leave(self, host: str, place: str) -> None:

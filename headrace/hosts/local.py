@@ -53,7 +53,7 @@ class LocalHosts:
         with self._lock:
             page = self._page(host)
             room = place is None or self._has_room(page, place)
-            page.state, decision = states.may_enter(page.state, self._clock(), page.limits, room=room)
+            page.state, decision = states.may_enter(page.state, self._clock(), page.limits, room=room, may_probe=queue)
             if place is not None and isinstance(decision, Go):
                 page.waiting.pop(place, None)
                 page.active.add(place)

@@ -93,7 +93,7 @@ class SharedHosts:
             before = book.lock(tx, host)
             crowd = book.crowd(tx, host, place)
             room = place is None or states.has_room(crowd.active, crowd.ahead, limits)
-            after, decision = states.may_enter(before, crowd.now, limits, room=room)
+            after, decision = states.may_enter(before, crowd.now, limits, room=room, may_probe=queue)
             if after != before:
                 book.write(tx, host, after)
             if place is not None and isinstance(decision, Go):

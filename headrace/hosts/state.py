@@ -119,17 +119,20 @@ def has_room(active: int, ahead: int, limits: HostLimits) -> bool:
     return active + ahead < limits.connections
 
 
-def may_enter(state: HostState, now: float, limits: HostLimits, *, room: bool) -> tuple[HostState, Go | Wait]:
+def may_enter(
+    state: HostState, now: float, limits: HostLimits, *, room: bool, may_probe: bool = True
+) -> tuple[HostState, Go | Wait]:
     """Decide about a request; return what the host's state is with it, and the decision.
 
-    ``room`` is whether there is a place for its connection, or none is needed.
+    ``room`` is whether there is a place for its connection, or none is needed; ``may_probe``
+    whether its outcome says how the host is.
     """
     if now < state.open_until:
         return state, Wait(max(state.open_until, state.cool_until) - now, Why.OPEN, state.why)
     if now < state.cool_until:
         return state, Wait(state.cool_until - now, Why.COOLING, state.why)
-    if state.open_until and now < state.probe_until:
-        return state, Wait(min(AGAIN_SECONDS, state.probe_until - now), Why.PROBE, state.why)
+    if state.open_until and (now < state.probe_until or not may_probe):
+        return state, Wait(AGAIN_SECONDS, Why.PROBE, state.why)
     if not room:
         return state, Wait(AGAIN_SECONDS, Why.PLACE)
     pause = 0.0

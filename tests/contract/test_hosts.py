@@ -158,15 +158,15 @@ def test_a_probe_decides(book):
     hosts = book(HostRules(HostLimits(100)))
     break_down(hosts)
     time.sleep(0.45)
-    assert [wants(hosts, name) for name in "ab"] == [None, Why.PROBE]
+    assert [wants(hosts, name, queue=True) for name in "ab"] == [None, Why.PROBE]
     break_down(hosts, times=1)
     refused = hosts.enter(HOST, "b", queue=True)
     assert refused.why is Why.OPEN
     assert 0.4 < refused.seconds <= 0.8
     time.sleep(0.85)
-    assert [wants(hosts, name) for name in "cd"] == [None, Why.PROBE]
+    assert [wants(hosts, name, queue=True) for name in "cd"] == [None, Why.PROBE]
     hosts.succeeded(HOST)
-    assert [wants(hosts, f"p{number}") for number in range(20)] == [None] * 20
+    assert [wants(hosts, f"p{number}", queue=True) for number in range(20)] == [None] * 20
 
 
 def test_one_of_many_who_ask_at_once_is_the_probe(book):
@@ -175,8 +175,16 @@ def test_one_of_many_who_ask_at_once_is_the_probe(book):
     break_down(hosts)
     time.sleep(0.45)
     with ThreadPoolExecutor(20) as pool:
-        got = list(pool.map(lambda number: wants(hosts, f"p{number}"), range(20)))
+        got = list(pool.map(lambda number: wants(hosts, f"p{number}", queue=True), range(20)))
     assert sorted(map(str, got)) == ["None"] + ["probe"] * 19
+
+
+def test_an_additional_connection_never_probes(book):
+    """Its failure says nothing about the host, so nobody would hear of it."""
+    hosts = book()
+    break_down(hosts)
+    time.sleep(0.45)
+    assert [wants(hosts, "a"), wants(hosts, "b", queue=True)] == [Why.PROBE, None]
 
 
 def test_a_prober_that_dies_blocks_nobody_for_ever(book, monkeypatch):
@@ -185,9 +193,9 @@ def test_a_prober_that_dies_blocks_nobody_for_ever(book, monkeypatch):
     hosts = book()
     break_down(hosts)
     time.sleep(0.45)
-    assert [wants(hosts, name) for name in "ab"] == [None, Why.PROBE]
+    assert [wants(hosts, name, queue=True) for name in "ab"] == [None, Why.PROBE]
     time.sleep(0.35)
-    assert wants(hosts, "b") is None
+    assert wants(hosts, "b", queue=True) is None
 
 
 def test_requests_keep_to_the_rate(book):

@@ -409,7 +409,7 @@ def test_waiting_for_a_turn_uses_up_no_try_of_an_item(database):
         item = items.find(tx, "me", order_id=order_id)[0]
         items.set_state(tx, item.id, ItemState.DOWNLOADING)
     house, held = SimpleNamespace(database=database), SimpleNamespace(fence=None)
-    for why, attempts in ((Why.PLACE, 0), (Why.OPEN, 1)):
+    for why, attempts in ((Why.PLACE, 0), (Why.COOLING, 0), (Why.OPEN, 1)):
         busy = SourceBusy("not now", why=why.value, retry_after_seconds=45.0)
         assert _settle(house, held, item, busy, last=False) is None
         with database.begin() as tx:
