@@ -74,7 +74,11 @@ class Hosts(Protocol):
         """Give back every place."""
 
 
+MAX_NAME = 253
+"""Characters of a host's name (RFC 1035, section 2.3.4); longer ones can't be resolved, nor be a key."""
+
+
 def host_key(hostname: str | None, port: int | None) -> str:
-    """Return the name of a host: lower case, with its port."""
-    name = (hostname or "").lower()
+    """Return the name of a host: lower case, without the dot of the root, with its port."""
+    name = (hostname or "").lower().rstrip(".")[:MAX_NAME]
     return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"

@@ -1,7 +1,8 @@
 """How much hosts may be asked, as the operator says it. Pure.
 
 ``archive.org=4, *.example.org=2@1/s, 192.168.1.5:8080=8``: connections, and requests a second,
-minute or hour. ``*.example.org`` are all hosts below it, not itself. The most exact rule holds.
+minute or hour. ``*.example.org`` are all hosts below it, each for itself, and not it. The most
+exact rule holds.
 """
 
 from __future__ import annotations

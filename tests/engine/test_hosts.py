@@ -79,6 +79,8 @@ def test_a_host_is_its_name_and_port():
     """Lower case, with brackets where the address needs them."""
     assert host_key("Archive.ORG", 443) == "archive.org:443"
     assert host_key("::1", 80) == "[::1]:80"
+    assert host_key("archive.org.", 443) == "archive.org:443"
+    assert len(host_key("a" * 10_000, 80)) < 300
     assert parse("[::1]:80=2").of("[::1]:80").connections == 2
 
 
