@@ -16,7 +16,7 @@ from prefect.states import Crashed
 
 from flows import submit
 from headrace import publish
-from headrace.catalogue import publications, uploads, work
+from headrace.catalogue import hosts, publications, uploads, work
 from headrace.catalogue.work import Due, Work
 from headrace.wiring import House, house
 
@@ -77,6 +77,7 @@ def sweep(here: House) -> int:
     swept = here.scratch.sweep(SCRATCH_SECONDS)
     with here.database.begin() as tx:
         work.sweep(tx)
+        hosts.sweep(tx)
         retired = publications.retired_prefixes(tx, GRACE_SECONDS)
         old = uploads.expired(tx, UPLOAD_SECONDS)
     for publication_id, prefix in retired:

@@ -54,7 +54,7 @@ def read(here: House, feed: Feed) -> Reading:
     if parts.scheme == "file":
         entries = engine.list_folder(Path(parse(feed.url).locator), here.settings.folders)
         return Reading(tuple(entries), None, None, changed=True)
-    return engine.read(feed.url, here.guard, etag=feed.etag, last_modified=feed.last_modified)
+    return engine.read(feed.url, here.guard, here.hosts, etag=feed.etag, last_modified=feed.last_modified)
 
 
 def take_in(here: House, held: Claim, feed: Feed, reading: Reading) -> int:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from gateway import feeds, library, orders, playback, system, uploads
+from gateway import feeds, hosts, library, orders, playback, system, uploads
 from headrace import __version__, wiring
 from headrace.errors import (
     CatalogueUnavailable,
@@ -68,7 +68,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(HeadraceError, _on_headrace_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
-    for part in (orders, uploads, library, feeds, system, playback):
+    for part in (orders, uploads, library, feeds, hosts, system, playback):
         app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

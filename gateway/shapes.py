@@ -8,9 +8,11 @@ from typing import Any
 from headrace import links
 from headrace.catalogue.assets import Asset
 from headrace.catalogue.feeds import Feed
+from headrace.catalogue.hosts import Host
 from headrace.catalogue.items import Item
 from headrace.catalogue.orders import Order
 from headrace.catalogue.publications import Publication
+from headrace.hosts import HostLimits
 from headrace.model import ItemState, PublicationState
 from headrace.settings import Settings
 
@@ -143,4 +145,20 @@ def feed(one: Feed) -> dict[str, Any]:
         "next_check_at": one.next_check_at,
         "entries": one.entries,
         "error": one.error,
+    }
+
+
+def host(one: Host, limits: HostLimits) -> dict[str, Any]:
+    """Return how a host is, with what it may be asked."""
+    return {
+        "host": one.host,
+        "state": one.phase.value,
+        "connections": one.connections,
+        "connections_limit": limits.connections,
+        "requests_per_second_limit": limits.requests_per_second,
+        "waiting": one.waiting,
+        "failures": one.failures,
+        "until": one.until,
+        "reason": one.why,
+        "used_at": one.used_at,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -11,8 +12,9 @@ from sqlalchemy import text
 from flows.submit import prefect_client
 from gateway.auth import Here, Owner
 from headrace import __version__
-from headrace.catalogue import items
+from headrace.catalogue import hosts, items
 from headrace.errors import CatalogueUnavailable, HeadraceError, OrchestratorUnavailable, StoreError
+from headrace.hosts.state import Phase
 from headrace.model import ItemState
 from headrace.wiring import House
 
@@ -65,8 +67,31 @@ def metrics(owner: Owner, here: Here) -> Response:
         "# HELP headrace_items Items by state.",
         "# TYPE headrace_items gauge",
         *(f'headrace_items{{state="{state}"}} {count}' for state, count in counts.items()),
+        *_host_lines(here),
     ]
     return Response("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _host_lines(here: House) -> list[str]:
+    """Return the numbers of hosts; each host by its name only while something goes on there."""
+    with here.database.begin() as tx:
+        found = hosts.find(tx)
+    phases = Counter(host.phase for host in found)
+    lines = ["# HELP headrace_hosts Hosts that sources are read from, by state.", "# TYPE headrace_hosts gauge"]
+    lines += [f'headrace_hosts{{state="{phase}"}} {phases[phase]}' for phase in Phase]
+    for name, help_text in (("connections", "Connections to a host"), ("waiting", "Requests that wait for one")):
+        lines += [f"# HELP headrace_host_{name} {help_text}.", f"# TYPE headrace_host_{name} gauge"]
+        lines += [
+            f'headrace_host_{name}{{host="{_label(host.host)}"}} {getattr(host, name)}'
+            for host in found
+            if host.connections or host.waiting
+        ]
+    return lines
+
+
+def _label(text: str) -> str:
+    """Return outside text as a label's value (Prometheus, text-based format 0.0.4)."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def _probe_database(here: House) -> dict[str, str]:

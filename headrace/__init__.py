@@ -5,6 +5,7 @@ The map, in the order in which the bytes travel:
 ==================  =========================================================
 ``source``          parse and classify what a user typed (pure)
 ``download``        bytes from a hostile source into a file, resumable, proven
+``hosts``           what one host may be asked by all downloads together
 ``identify``        digests, ``probe()`` and the pure ``parse_probe()``
 ``vault``           the master archive: dedup, compression, verified reads
 ``transcode``       ladder, argv and plan (pure), then one encode

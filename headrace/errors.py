@@ -17,6 +17,7 @@
     │   ├── SourceForbidden     source_forbidden
     │   ├── SourceRefused       source_refused
     │   ├── SourceUnavailable   source_unavailable  (retryable)
+    │   ├── SourceBusy          source_busy         (retryable)
     │   ├── SourceTimeout       source_timeout      (retryable)
     │   ├── SourceChanged       source_changed      (retryable)
     │   ├── SourceTruncated     source_truncated    (retryable)
@@ -168,6 +169,14 @@ class SourceUnavailable(SourceError):
     code = "source_unavailable"
     retryable = True
     hint = "It will be tried again; if it stays so, check the server."
+
+
+class SourceBusy(SourceError):
+    """The host isn't asked now: its connections are all in use by us, or it must be left alone for a while."""
+
+    code = "source_busy"
+    retryable = True
+    hint = "It will be tried again by itself."
 
 
 class SourceTimeout(SourceError):

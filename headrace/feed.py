@@ -23,6 +23,7 @@ from headrace.catalogue.feeds import FeedEntry
 from headrace.download.guard import Guard
 from headrace.download.session import Session, check_status
 from headrace.errors import SourceRefused
+from headrace.hosts import Hosts
 from headrace.source import file_url
 from headrace.stores import ObjectStore
 
@@ -59,9 +60,11 @@ class Reading:
     """False after a 304: there is nothing new, and the entries are empty."""
 
 
-def read(url: str, guard: Guard, *, etag: str | None = None, last_modified: str | None = None) -> Reading:
+def read(
+    url: str, guard: Guard, hosts: Hosts | None = None, *, etag: str | None = None, last_modified: str | None = None
+) -> Reading:
     """Look at a feed over HTTP; raises a ``SourceError`` (its ``retryable`` says whether later helps)."""
-    session = Session(guard)
+    session = Session(guard, hosts)
     headers = {name: value for name, value in (("If-None-Match", etag), ("If-Modified-Since", last_modified)) if value}
     try:
         reply, body = session.read(url, headers, MAX_FEED_BYTES)

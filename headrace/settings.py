@@ -19,6 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import InvalidRequest
+from headrace.hosts import rules
+from headrace.hosts.rules import HostRules
 
 SETTINGS_FILE = "settings.env"
 """In the home; ``KEY=value`` lines, mode 0600, because it holds the generated secrets."""
@@ -83,6 +85,10 @@ class Settings(BaseSettings):
     """Bytes a second that the downloads of all workers together may bring; without it there is no limit."""
     download_jobs: int = Field(default=4, ge=1, le=64)
     """How many items of a bundle download at once."""
+    host_connections: int = Field(default=rules.CONNECTIONS, ge=1, le=rules.MAX_CONNECTIONS)
+    """Connections that one host gets from all workers together."""
+    host_limits: str = ""
+    """Hosts that get another number, or so many requests a second: ``archive.org=4, *.example.org=2@1/s``."""
     encoder_threads: int = Field(default=0, ge=0, le=256)
     """Threads of an encode that decode and scale (x264 has one for each rendition). 0: the machine's cores."""
     watch_hours: int = Field(default=24, ge=1, le=24 * 30)
@@ -102,6 +108,17 @@ class Settings(BaseSettings):
             if not Path(part).is_absolute():
                 raise ValueError(f"{part} is no absolute path")
         return value
+
+    @field_validator("host_limits")
+    @classmethod
+    def _host_limits_parse(cls, value: str) -> str:
+        rules.parse(value)
+        return value
+
+    @property
+    def host_rules(self) -> HostRules:
+        """``host_connections`` and ``host_limits``, parsed."""
+        return rules.parse(self.host_limits, self.host_connections)
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ from headrace.catalogue.bandwidth import SharedBandwidth
 from headrace.catalogue.database import Database
 from headrace.download import Downloader, Guard
 from headrace.errors import InvalidSource
+from headrace.hosts import Hosts
+from headrace.hosts.shared import SharedHosts
 from headrace.scratch import Scratch
 from headrace.settings import Settings
 from headrace.stores.s3 import Endpoint, S3Bucket
@@ -26,6 +29,7 @@ class House:
     streams: S3Bucket
     incoming: S3Bucket
     guard: Guard
+    hosts: Hosts
     downloader: Downloader
     bandwidth: SharedBandwidth
     scratch: Scratch
@@ -44,8 +48,9 @@ class House:
 
     def close(self) -> None:
         """Close what holds connections."""
-        self.database.close()
         self.downloader.close()
+        self.hosts.close()
+        self.database.close()
 
 
 def endpoint(settings: Settings) -> Endpoint:
@@ -64,6 +69,7 @@ def build(settings: Settings) -> House:
     where = endpoint(settings)
     guard = Guard(settings.networks)
     database = Database(settings.database_url.get_secret_value())
+    hosts = SharedHosts(database, settings.host_rules)
     return House(
         settings=settings,
         database=database,
@@ -71,7 +77,8 @@ def build(settings: Settings) -> House:
         streams=S3Bucket(where, settings.s3_streams_bucket),
         incoming=S3Bucket(where, settings.s3_incoming_bucket),
         guard=guard,
-        downloader=Downloader(guard),
+        hosts=hosts,
+        downloader=Downloader(guard, hosts),
         bandwidth=SharedBandwidth(database, settings.download_rate),
         scratch=Scratch(settings.scratch_folder),
     )
@@ -79,5 +86,7 @@ def build(settings: Settings) -> House:
 
 @lru_cache(maxsize=1)
 def house() -> House:
-    """Return this process's house (workers and the gateway)."""
-    return build(settings_module.current())
+    """Return this process's house (workers and the gateway); it is closed when the process ends."""
+    built = build(settings_module.current())
+    atexit.register(built.close)
+    return built

@@ -9,7 +9,8 @@ from uuid import UUID
 from headrace.catalogue import items
 from headrace.catalogue.items import Change, Item
 from headrace.claim import Claim
-from headrace.errors import Cancelled, HeadraceError, LeaseLost
+from headrace.errors import Cancelled, HeadraceError, LeaseLost, SourceBusy
+from headrace.hosts import Why
 from headrace.model import ItemState
 from headrace.wiring import House
 from tasks import policy
@@ -56,14 +57,17 @@ def _settle(house: House, held: Claim, item: Item, error: HeadraceError, *, last
     """Write down what an error means for an item; return it if the stage should be tried again."""
     with house.database.begin() as tx:
         now = items.get(tx, item.id)
-        attempts = now.attempts + 1
+        # Who was not let in has asked for nothing, and would not be let in at once. That is no try, but
+        # where the circuit is open: such a host may never come back.
+        busy = isinstance(error, SourceBusy)
+        attempts = now.attempts + (not busy or error.evidence.get("why") == Why.OPEN)
         if not error.retryable or attempts >= policy.MAX_ATTEMPTS:
             items.set_state(tx, item.id, ItemState.FAILED, Change(error=error, attempts=attempts), fence=held.fence)
             return None
-        if not last:
+        if not last and not busy:
             items.set_state(tx, item.id, now.state, Change(attempts=attempts), fence=held.fence)
             return error
-        wait = max(policy.LEAVE_SECONDS, error.evidence.get("retry_after_seconds") or 0)
+        wait = max(0 if busy else policy.LEAVE_SECONDS, error.evidence.get("retry_after_seconds") or 0)
         change = Change(attempts=attempts, retry_after_seconds=wait, evidence={"why": error.to_json()})
         items.set_state(tx, item.id, ItemState.QUEUED, change, fence=held.fence)
     return None

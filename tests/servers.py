@@ -48,6 +48,11 @@ class Server(ThreadingHTTPServer):
         """What a path's behaviour remembers."""
         self.lock = threading.Lock()
         self.ending = False
+        self.connections: set[socket.socket] = set()
+        self.most_connections = 0
+        """At once."""
+        self.connected = 0
+        """Altogether."""
 
     @property
     def url(self) -> str:
@@ -521,3 +526,43 @@ class _Handler(BaseHTTPRequestHandler):
 
     def at_text(self) -> None:
         self._send(200, b"hello, this is a text\n" * 200, Content_Type="video/mp4")
+
+    # Connections, and hosts that are down
+
+    def setup(self) -> None:
+        """Count the connection; one that the other end has closed counts no more, though its thread may not know."""
+        super().setup()
+        with self.server.lock:
+            self.server.connections = {one for one in self.server.connections if _is_open(one)} | {self.connection}
+            self.server.most_connections = max(self.server.most_connections, len(self.server.connections))
+            self.server.connected += 1
+
+    def finish(self) -> None:
+        with self.server.lock:
+            self.server.connections.discard(self.connection)
+        super().finish()
+
+    def at_down(self) -> None:
+        """500 for as long as a test says so."""
+        if self.server.state.get("down"):
+            return self._send(500)
+        return self._ranged(BODY)
+
+    def at_slow_to_answer(self) -> None:
+        """Half a second."""
+        time.sleep(0.5)
+        self._ranged(BODY)
+
+    def at_pausing(self) -> None:
+        """Wants a pause of as many seconds as a test says, once."""
+        seconds = self.server.state.pop("pause", 0)
+        return self._send(429, Retry_After=str(seconds)) if seconds else self._ranged(BODY)
+
+
+def _is_open(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False

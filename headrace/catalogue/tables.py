@@ -21,6 +21,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -411,3 +412,36 @@ class TransferRow(SQLModel, table=True):
     holder: UUID = Field(primary_key=True)
     order_id: UUID = Field(sa_column=Column(ForeignKey("orders.id", ondelete="CASCADE"), primary_key=True))
     until: datetime = Field(sa_column=Column(DateTime(timezone=True), nullable=False))
+
+
+class HostRow(SQLModel, table=True):
+    """How a host that sources are read from is (``headrace.hosts.state``); its lock is held to decide about it."""
+
+    __tablename__ = "hosts"
+    __table_args__ = (CheckConstraint("failures >= 0", name="hosts_failures_not_negative"),)
+    host: str = Field(primary_key=True)
+    """Lower case, with its port."""
+    failures: int = Field(default=0, sa_column=Column(Integer, nullable=False, server_default="0"))
+    failed_of: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    """A digest of the address, never the address."""
+    cool_until: datetime | None = _time()
+    open_until: datetime | None = _time()
+    open_seconds: float = Field(default=0.0, sa_column=Column(Float, nullable=False, server_default="0"))
+    probe_until: datetime | None = _time()
+    next_request_at: datetime | None = _time()
+    why: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    used_at: datetime = _created()
+
+
+class HostPlaceRow(SQLModel, table=True):
+    """A connection to a host, or a turn in the queue for one, until a time on the database's clock."""
+
+    __tablename__ = "host_places"
+    __table_args__ = (Index("host_places_of_host", "host"), Index("host_places_of_holder", "holder"))
+    id: str = Field(primary_key=True)
+    host: str
+    holder: str
+    """The process: its machine, number, and a UUID."""
+    waiting_since: datetime | None = _time()
+    """Null: the connection is there."""
+    expires_at: datetime = _time(nullable=False)

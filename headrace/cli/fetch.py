@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FILES_AT_ONCE = 8
 """Short files are limited by the server's answers, long ones have connections of their own."""
 
+HOST_CONNECTIONS = 32
+"""Two long files' worth; many short ones at once need one each."""
+
 
 @click.command()
 @click.argument("urls", nargs=-1, metavar="URL...")
@@ -28,6 +31,11 @@ FILES_AT_ONCE = 8
 @click.option("--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="The most for a file.")
 @click.option(
     "-j", "--jobs", type=click.IntRange(1, 256), default=FILES_AT_ONCE, show_default=True, help="Files at once."
+)
+@click.option(
+    "--host-connections",
+    type=click.IntRange(1, 1024),
+    help=f"The most for a host, of all files together.  [default: {HOST_CONNECTIONS}, or what -j or --connections say]",
 )
 @click.option("--sha256", default=None, metavar="HEX", help="What the one file must be.")
 @click.option("--blake3", default=None, metavar="HEX", help="What the one file must be.")
@@ -44,6 +52,7 @@ def fetch(
     from_file: Any,
     connections: int,
     jobs: int,
+    host_connections: int | None,
     fsync: bool,
     sums: str | None,
     as_json: bool,
@@ -67,9 +76,11 @@ def fetch(
     from headrace.download import Downloader, Guard
     from headrace.download.batch import fetch_all
     from headrace.download.sums import Sums
+    from headrace.hosts import HostLimits, HostRules, LocalHosts
 
     failed = 0
-    downloader = Downloader(Guard(typed_may_be_private=True))
+    limits = HostLimits(host_connections or max(HOST_CONNECTIONS, connections, jobs))
+    downloader = Downloader(Guard(typed_may_be_private=True), LocalHosts(HostRules(limits)))
     try:
         plan = _Plan(output, directory or Path(), _promises(hexes), Sums(downloader, sums) if sums else None)
         listed = [plan.job(url, connections=connections, durable=fsync) for url in wanted]

@@ -53,7 +53,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     if not rows:
         click.echo(empty, err=True)
         return
-    texts = [[_cell(cell) for cell in row] for row in rows]
+    texts = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in texts:
             click.echo("\t".join(row))
@@ -70,7 +70,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
     Console().print(table)
 
 
-def _cell(value: object) -> str:
+def printable(value: object) -> str:
+    """Return a value as text that does nothing to a terminal; ``None`` is the empty text."""
     text = "" if value is None else str(value)
     return "".join(c if c.isprintable() else "?" for c in text)
 

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli import home_option
+from headrace.cli.output import printable
 
 if TYPE_CHECKING:
     from headrace.stack.control import Options
@@ -70,19 +71,24 @@ def down(home: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @home_option
 def status(as_json: bool, home: Path | None) -> int:
-    """Show the parts of the running system; the exit status is 0 when all are up, else 1."""
+    """Show the parts of the running system; the exit status is 0 when all are up, else 1.
+
+    Below them the hosts that sources are read from and that must be left alone for a while.
+    """
     from headrace.settings import default_home
     from headrace.stack import control
     from headrace.stack.record import PartState, Phase
 
     known = control.status(home or default_home())
     good = known.phase is Phase.READY and all(part.state in {PartState.UP, PartState.DONE} for part in known.parts)
+    troubled = _hosts_in_trouble(home, known)
     if as_json:
-        click.echo(json.dumps(_as_json(known, good=good)))
+        click.echo(json.dumps({**_as_json(known, good=good), "hosts": troubled}))
     elif not known.parts:
         click.echo("not running" + (f": {known.message}" if known.message else ""))
     else:
         _table(known)
+        _host_lines(troubled)
     return 0 if good else 1
 
 
@@ -156,6 +162,29 @@ def _as_json(known: Record, *, good: bool) -> dict[str, object]:
             for part in known.parts
         },
     }
+
+
+def _hosts_in_trouble(home: Path | None, known: Record) -> list[dict[str, Any]] | None:
+    """Return what the gateway says of hosts that aren't well; ``None`` where it can't be asked."""
+    from headrace import settings
+    from headrace.client import Gateway
+    from headrace.errors import HeadraceError
+
+    url = next((part.url for part in known.parts if part.name == "gateway" and part.state == "up"), None)
+    if url is None:
+        return None
+    try:
+        gateway = Gateway.of(settings.load(home, url=url))
+        return [host for host in gateway.get("/v1/hosts") if host["state"] != "ok"]
+    except HeadraceError as error:
+        click.echo(f"headrace: the hosts can't be asked for: {error.message}", err=True)
+        return None
+
+
+def _host_lines(troubled: list[dict[str, Any]] | None) -> None:
+    for host in troubled or []:
+        until = f" until {host['until'][11:19]} UTC" if host["until"] else ""
+        click.echo(f"{'host':<10}  {host['state']:<10}  {printable(host['host'])}{until}: {printable(host['reason'])}")
 
 
 def _table(known: Record) -> None:

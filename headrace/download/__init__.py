@@ -9,6 +9,7 @@
 3. The journal claims blocks by their hashes, and is believed after comparing (``journal``, ``part``).
 4. Bytes are asked for unencoded, because lengths and ranges count encoded ones.
 5. Each hop's address is checked by ``guard``.
+6. Each request has its turn at its host (``turns``, ``headrace.hosts``).
 
 ``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` has its
 connections, ``ranges`` (pure) shares the file out, ``offer``, ``proof`` and ``metalink`` (pure)

@@ -7,7 +7,8 @@
 3. A connection that has stalled is not waited for: another one asks for the same bytes, and
    whoever delivers first goes on with the share.
 4. More connections are opened only as long as they make the whole faster. A server that
-   refuses them keeps those it has granted.
+   refuses them keeps those it has granted. Where others wait for the host (``turns``), a
+   worker that has ended its share makes room, unless it is the last one.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from headrace.download.origins import Origin
 from headrace.download.pace import Pace
 from headrace.download.part import Part
 from headrace.download.ranges import Span
+from headrace.download.turns import NoRoom, extra
 from headrace.errors import (
     Cancelled,
     ChecksumMismatch,
     HeadraceError,
+    SourceBusy,
     SourceForbidden,
     SourceRefused,
     SourceTimeout,
@@ -76,6 +79,9 @@ FAST_BYTES_PER_SECOND = 100e6
 
 WORTH_HELP_SECONDS = 0.5
 """A share that will be done sooner isn't cut: a connection takes about so long to get going."""
+
+CROWDED_SECONDS = 5.0
+"""After an additional connection found no room, none is tried for so long."""
 
 STALL_SECONDS = 3.0
 """A connection without a byte for so long is hedged."""
@@ -178,6 +184,7 @@ class Crew:
         self._ticked = self._considered = time.monotonic()
         self._considered_bytes = self._base
         self._before_growth: float | None = None
+        self._crowded_until = 0.0
         self._usual_rate = 0.0
         self._rates: dict[Origin, float] = {}
         """Bytes a second of a connection to each origin, as last seen."""
@@ -272,7 +279,7 @@ class Crew:
         return self._base + self._gone + sum(share.position - share.start for share in self._at_work)
 
     def _consider_growth(self, now: float, done: int) -> None:
-        if now - self._considered < GROW_SECONDS:
+        if now - self._considered < GROW_SECONDS or now < self._crowded_until:
             return
         rate = (done - self._considered_bytes) / (now - self._considered)
         self._considered, self._considered_bytes = now, done
@@ -427,6 +434,18 @@ class Crew:
             self._most = max(1, len(self._at_work) - 1)
             return True
 
+    def put_back(self, share: Share) -> None:
+        """Leave a share to the others, or to who is hired when there are none; no more are hired for a while."""
+        with self._changed:
+            if share.settled and share.end is not None:
+                self._pending.append((share.flushed, share.end))
+            self._crowded_until, self._before_growth = time.monotonic() + CROWDED_SECONDS, None
+
+    def is_alone(self, share: Share) -> bool:
+        """Return whether nobody else is at work on the file."""
+        with self._changed:
+            return self._at_work <= {share}
+
     def leave(self, share: Share, *, take_next: bool) -> Share | None:
         """End a share; return the worker's next one, or ``None``."""
         with self._changed:
@@ -494,11 +513,20 @@ class _Worker(threading.Thread):
         try:
             while share is not None:
                 self._share = share
-                done = self.carry()
+                done = self._carry_if_there_is_room()
                 share = self._crew.leave(share, take_next=done)
         except BaseException as error:  # noqa: BLE001 - the thread ends here; who waits for it raises it
             self.error = error
             self._crew.leave(self._share, take_next=False)
+
+    def _carry_if_there_is_room(self) -> bool:
+        try:
+            return self.carry()
+        except NoRoom:
+            if self._instead_of is not None:
+                self._crew.rival_failed(self._instead_of[0])
+            self._crew.put_back(self._share)
+            return False
 
     def carry(self) -> bool:
         """Fetch the worker's share, trying again where that helps; return whether to go on with another."""
@@ -520,7 +548,7 @@ class _Worker(threading.Thread):
                 if not self._leave_to_others(share, before, error):
                     raise
                 return False
-            except (SourceTruncated, SourceUnavailable, SourceTimeout) as error:
+            except (SourceBusy, SourceTruncated, SourceUnavailable, SourceTimeout) as error:
                 if share.halted or self._crew.is_set():
                     return True
                 if self._leave_to_others(share, before, error):
@@ -556,7 +584,8 @@ class _Worker(threading.Thread):
             assert self._crew.ask is not None  # noqa: S101 - who can't ask has an open reply, or has raised
             assert share.end is not None  # noqa: S101
             avoid = self._instead_of[0].origin if self._instead_of is not None else None
-            opened = self._crew.ask(share.position, share.end, avoid)
+            with extra(not self._crew.is_alone(share)):
+                opened = self._crew.ask(share.position, share.end, avoid)
             self._crew.take_times(opened)
         share.origin = opened.origin
         with opened.stack:

@@ -123,11 +123,12 @@ class GuardedTransport(httpx.HTTPTransport):
     typed address must not serve a redirect from a public one.
     """
 
-    def __init__(self, guard: Guard, *, may_be_private: bool, max_connections: int, tls: ssl.SSLContext) -> None:
+    def __init__(self, guard: Guard, *, may_be_private: bool, limits: httpx.Limits, tls: ssl.SSLContext) -> None:
         # Not httpx's own: it would read all certificates for a pool that is thrown away.
         self._pool = httpcore.ConnectionPool(
             ssl_context=tls,
-            max_connections=max_connections,
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
             network_backend=_GuardedBackend(guard, may_be_private=may_be_private),
         )
 

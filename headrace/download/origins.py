@@ -24,6 +24,7 @@ from headrace.download.body import Reply
 from headrace.download.journal import Validator
 from headrace.download.offer import Offer
 from headrace.download.session import Session, check_status, same_origin
+from headrace.download.turns import NoRoom
 from headrace.errors import HeadraceError, SourceChanged, SourceEmpty, SourceError, SourceRefused
 from headrace.source import redact
 
@@ -192,7 +193,7 @@ class Origins:
     ) -> tuple[Origin, Reply, Offer]:
         """Ask whichever origin is least busy for a part of the file; ``avoid`` was slow, and rests.
 
-        Raises ``UnableToRange``, or the ``SourceError`` of the last that could be asked.
+        Raises ``UnableToRange``, ``NoRoom``, or the ``SourceError`` of the last that could be asked.
         """
         if avoid is not None:
             avoid.rests_until = time.monotonic() + SLOW_REST_SECONDS
@@ -203,6 +204,9 @@ class Origins:
                     mine.enter_context(self._at_work(origin))
                     reply, offer = self._open(mine, origin, start, end, size_bytes)
                     stack.push(mine.pop_all())
+            except NoRoom:
+                if origin is candidates[-1]:
+                    raise
             except SourceError as error:
                 if origin is candidates[-1]:
                     raise

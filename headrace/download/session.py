@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
@@ -16,7 +17,8 @@ import httpx
 
 from headrace import __version__
 from headrace.download.body import ANSWER_SECONDS, READ_SECONDS, Body, Reply, Wire, length_of
-from headrace.download.guard import Guard, GuardedTransport, is_public, within
+from headrace.download.guard import Address, Guard, GuardedTransport, is_public, within
+from headrace.download.turns import COUNTED, Turns
 from headrace.errors import (
     HeadraceError,
     RedirectRefused,
@@ -29,6 +31,7 @@ from headrace.errors import (
     SourceTruncated,
     SourceUnavailable,
 )
+from headrace.hosts import Hosts, LocalHosts, host_key
 from headrace.source import redact
 
 MAX_REDIRECTS = 5
@@ -42,8 +45,7 @@ MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 """A server that asks for longer has said enough."""
 
 MAX_IDLE = 64
-IDLE_SECONDS = 15.0
-"""Connections that are kept for another request, and for how long."""
+"""Connections that are kept for another request."""
 
 _Key = tuple[str, str | None, int | None, bool]
 """Whom a connection is to, and whether a private address was allowed for it."""
@@ -65,16 +67,26 @@ class Session:
     are read to the end.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: Guard, hosts: Hosts | None = None) -> None:
+        """``hosts`` is the book that says who may be asked when; by default one of this session's own."""
+        hosts = hosts or LocalHosts()
         tls = ssl.create_default_context()
         self._typed_may_be_private = guard.typed_may_be_private
-        self._strict = _client(guard, tls, may_be_private=False)
-        self._typed = _client(guard, tls, may_be_private=True) if guard.typed_may_be_private else self._strict
+        most_idle = 0 if hosts.shared else None
+        self._strict = _client(guard, tls, most_idle, may_be_private=False)
+        self._typed = (
+            _client(guard, tls, most_idle, may_be_private=True) if guard.typed_may_be_private else self._strict
+        )
         self._lock = threading.Lock()
         self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
+        self._idle_seconds = hosts.idle_seconds
+        self._turns = Turns(hosts, self._shed)
+        self._own = contextlib.ExitStack()
+        self._own.callback(hosts.each_beat(self._tidy))
 
     def close(self) -> None:
         """Close the connections."""
+        self._own.close()
         with self._lock:
             idle, self._idle = self._idle, {}
         for wire, _ in (pair for kept in idle.values() for pair in kept):
@@ -113,28 +125,42 @@ class Session:
     ) -> tuple[Reply, bool]:
         """Send a GET over a connection that is free, else a new one; also return whether its peer is public."""
         key = (*_origin(url), may_be_private)
-        target = _target(url)
-        while target is not None and (wire := self._take(key)) is not None:
+        host, target = _host(key), _target(url)
+        kept = partial(self._take, key) if target is not None else _none
+        while True:
+            wire, own = self._turns.take(host, kept)
             with contextlib.ExitStack() as ours:
-                ours.callback(wire.own.close)
+                ours.callback(own.close)
+                reply: Reply | None
                 try:
-                    reply = self._ask(wire, url, target, headers)
+                    if wire is None or target is None:
+                        reply, address = self._open(own, url, headers, may_be_private=may_be_private)
+                    else:
+                        reply, address = self._ask(wire, url, target, headers), wire.address
                 except SourceTruncated:
                     continue  # the server has closed it meanwhile: nothing was done, another one is asked
+                except COUNTED as error:
+                    self._turns.broke(host, url, error)
+                    raise
                 if reply is None:
-                    break
+                    kept = _none
+                    continue
+                self._turns.answered(host, url, reply.status, _retry_after(reply))
                 ours.pop_all()
-                hop.callback(self._end, key, wire.own, reply.body)
-                return reply, is_public(wire.address)
+                hop.callback(self._end, key, own, reply.body)
+                return reply, is_public(address)
+
+    def _open(
+        self, own: contextlib.ExitStack, url: str, headers: dict[str, str], *, may_be_private: bool
+    ) -> tuple[Reply, Address]:
+        """Ask over a new connection, which ``own`` will close; also return its peer's address."""
         client = self._typed if may_be_private else self._strict
-        own = contextlib.ExitStack()
         with within(ANSWER_SECONDS):
             response = own.enter_context(client.stream("GET", url, headers=headers))
         fields = dict(response.headers)
         body = Body(length_of(response.status_code, fields), response=response)
-        hop.callback(self._end, key, own, body)
         reply = Reply(response.status_code, response.reason_phrase, fields, url, body)
-        return reply, is_public(response.extensions["network_stream"].address)
+        return reply, response.extensions["network_stream"].address
 
     def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply | None:
         """Ask over a kept connection; ``None`` where only httpx could read the answer's body."""
@@ -155,29 +181,59 @@ class Session:
                     self._idle.pop(key, None)
                     return None
                 wire, since = kept.pop()
-            if time.monotonic() - since < IDLE_SECONDS and wire.is_quiet():
+            if time.monotonic() - since < self._idle_seconds and wire.is_quiet():
                 return wire
             wire.own.close()
 
     def _end(self, key: _Key, own: contextlib.ExitStack, body: Body) -> None:
         """Keep the connection of a body that was read to its end, and close it else."""
-        wire = body.wire()
-        if wire is None:
+        wire, host = body.wire(), _host(key)
+        if wire is None or self._turns.is_wanted_elsewhere(host):
             own.close()
             return
         wire.own = own
         now = time.monotonic()
         with self._lock:
             self._idle.setdefault(key, []).append((wire, now))
-            aged = [pair for kept in self._idle.values() for pair in kept if now - pair[1] > IDLE_SECONDS]
+            aged = [pair for kept in self._idle.values() for pair in kept if now - pair[1] > self._idle_seconds]
             if not aged and sum(map(len, self._idle.values())) > MAX_IDLE:
                 aged = [min((pair for kept in self._idle.values() for pair in kept), key=lambda pair: pair[1])]
             for name, kept in list(self._idle.items()):
                 self._idle[name] = [pair for pair in kept if pair not in aged]
                 if not self._idle[name]:
                     del self._idle[name]
+        self._turns.freed(host)
         for old, _ in aged:
             old.own.close()
+
+    def _tidy(self) -> None:
+        """Close the connections that nobody has used for a while, or that others wait for."""
+        now = time.monotonic()
+        with self._lock:
+            aged = [
+                self._pull(key, pair)
+                for key, kept in list(self._idle.items())
+                for pair in list(kept)
+                if now - pair[1] > self._idle_seconds or self._turns.is_wanted_elsewhere(_host(key))
+            ]
+        for wire in aged:
+            wire.own.close()
+
+    def _shed(self, host: str) -> bool:
+        """Close a connection to a host that nobody uses; return whether there was one."""
+        with self._lock:
+            found = [(key, kept[0]) for key, kept in self._idle.items() if kept and _host(key) == host]
+            wire = self._pull(*found[0]) if found else None
+        if wire is not None:
+            wire.own.close()
+        return wire is not None
+
+    def _pull(self, key: _Key, pair: tuple[Wire, float]) -> Wire:
+        """Take a connection out of those that are kept; under the lock."""
+        self._idle[key].remove(pair)
+        if not self._idle[key]:
+            del self._idle[key]
+        return pair[0]
 
     def read(self, url: str, headers: Mapping[str, str], max_bytes: int) -> tuple[Reply, bytes]:
         """Return the answer to a GET (any status) with its body, which must be small."""
@@ -188,9 +244,11 @@ class Session:
             return reply, content
 
 
-def _client(guard: Guard, tls: ssl.SSLContext, *, may_be_private: bool) -> httpx.Client:
+def _client(guard: Guard, tls: ssl.SSLContext, most_idle: int | None, *, may_be_private: bool) -> httpx.Client:
+    """``most_idle`` connections httpx may keep by itself, after bodies without a length; ``None``: any number."""
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=most_idle)
     return httpx.Client(
-        transport=GuardedTransport(guard, may_be_private=may_be_private, max_connections=MAX_CONNECTIONS, tls=tls),
+        transport=GuardedTransport(guard, may_be_private=may_be_private, limits=limits, tls=tls),
         trust_env=False,
         # Cookies of one download are no business of the next one, which may be another owner's.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -207,6 +265,14 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def same_origin(one: str, other: str) -> bool:
     """Return whether two URLs have the same scheme, host and port, as credentials are bound to."""
     return _origin(one) == _origin(other)
+
+
+def _host(key: _Key) -> str:
+    return host_key(key[1], key[2])
+
+
+def _none() -> None:
+    return None
 
 
 def _target(url: str) -> str | None:

@@ -35,6 +35,7 @@ from headrace.errors import (
     SourceRefused,
     SourceTooLarge,
 )
+from headrace.hosts import Hosts
 from headrace.model import Downloaded, OnProgress, Pieces
 from headrace.process import Stop
 from headrace.source import redact
@@ -77,8 +78,9 @@ class Wish:
 class Downloader:
     """Downloads files, keeping connections for the next one; one for a process, for any thread."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._session = Session(guard)
+    def __init__(self, guard: Guard, hosts: Hosts | None = None) -> None:
+        """``hosts`` says who may be asked when; by default it is this downloader's own book."""
+        self._session = Session(guard, hosts)
 
     def close(self) -> None:
         """Close the connections."""

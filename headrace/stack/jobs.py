@@ -19,11 +19,11 @@ from headrace.settings import load
 
 
 def on_clean_start(database_url: str) -> None:
-    """Give back the leases of the last run of this machine; no process of the stack lives then.
+    """Give back the leases and connections of the last run of this machine; no process of the stack lives then.
 
     Runs after the migration and before any worker starts, so what was cut off is due at once.
     """
-    from headrace.catalogue import leases
+    from headrace.catalogue import hosts, leases
     from headrace.catalogue.database import Database
     from headrace.claim import machine_name
 
@@ -31,6 +31,7 @@ def on_clean_start(database_url: str) -> None:
     try:
         with database.begin() as tx:
             leases.release_machine(tx, machine_name())
+            hosts.release_machine(tx, machine_name())
     finally:
         database.close()
 

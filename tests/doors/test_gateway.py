@@ -40,6 +40,8 @@ def assert_problem(reply, status, code):
         ("GET", "/v1/assets/abcdef/original"),
         ("GET", "/v1/feeds"),
         ("GET", "/v1/system"),
+        ("GET", "/v1/hosts"),
+        ("POST", "/v1/hosts/archive.org:443/reset"),
         ("GET", "/v1/space"),
         ("GET", "/metrics"),
     ],
