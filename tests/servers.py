@@ -44,6 +44,10 @@ class Server(ThreadingHTTPServer):
         """The most bodies at once, by path."""
         self.state: dict[str, int] = {}
         """What a path's behaviour remembers."""
+        self.redirects: dict[str, str] = {}
+        """Where a path leads."""
+        self.certificates: list[bool] = []
+        """With TLS, for each request: whether its client has shown a certificate."""
         self.lock = threading.Lock()
         self.ending = False
 
@@ -77,6 +81,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.server.seen.setdefault(path, []).append({k.lower(): v for k, v in self.headers.items()})
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.server.certificates.append(self.connection.getpeercert(binary_form=True) is not None)
+        if path in self.server.redirects:
+            return self._send(302, Location=self.server.redirects[path])
         if path.startswith("/files/"):
             return self._file(path.removeprefix("/files/"))
         if path.startswith("/large/"):

@@ -8,13 +8,14 @@
    starts again, old and new bytes are never spliced.
 3. The journal claims blocks by their hashes, and is believed after comparing (``journal``, ``part``).
 4. Bytes are asked for unencoded, because lengths and ranges count encoded ones.
-5. Each hop's address is checked by ``guard``.
+5. Each hop's address is checked by ``guard``, and shown what ``access`` allows it to see.
 
 ``transfer`` tells the story of one file; ``crew`` has its connections, ``ranges`` (pure) shares
 the file out, ``offer`` and ``proof`` (pure) read what replies say, ``body`` reads their bytes.
 """
 
+from headrace.download.access import Access
 from headrace.download.guard import Guard
 from headrace.download.transfer import Downloader, Wish
 
-__all__ = ["Downloader", "Guard", "Wish"]
+__all__ = ["Access", "Downloader", "Guard", "Wish"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -17,6 +17,7 @@ import structlog
 
 from headrace.download import offer as offers
 from headrace.download import proof, ranges
+from headrace.download.access import OPEN, Access
 from headrace.download.body import Reply
 from headrace.download.crew import Crew, Opened, Share
 from headrace.download.guard import Guard, stoppable
@@ -60,8 +61,10 @@ class Wish:
     promises: tuple[Promise, ...] = ()
     """What the bytes must be."""
     max_bytes: int = 1 << 62
-    headers: dict[str, str] = field(default_factory=dict)
-    """Sent to the first origin only."""
+    access: Access = OPEN
+    """What is shown to get in."""
+    mirrors: tuple[str, ...] = ()
+    """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
     connections: int = MOST_CONNECTIONS
     """The most that are opened for it."""
     algorithms: tuple[str, ...] = ("blake3",)
@@ -92,9 +95,9 @@ class Downloader:
         with stoppable(stop):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
-    def read(self, url: str, max_bytes: int) -> bytes:
+    def read(self, url: str, max_bytes: int, access: Access = OPEN) -> bytes:
         """Return a small file's bytes; raises a ``SourceError``."""
-        reply, content = self._session.read(url, {}, max_bytes)
+        reply, content = self._session.read(url, {}, max_bytes, access)
         check_status(reply)
         return content
 
@@ -185,7 +188,7 @@ class _Transfer:
     def _probe(self, stack: contextlib.ExitStack) -> tuple[Reply, Offer]:
         """Ask for the first block, or for the whole where the server has no ranges."""
         asked = {"Range": f"bytes=0-{ranges.MIN_BLOCK_BYTES - 1}"} if self._ranges else {}
-        reply = stack.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
+        reply = stack.enter_context(self._session.get(self._wish.url, asked, access=self._wish.access))
         if offers.is_empty(reply):
             raise SourceEmpty("the source has no bytes")
         if asked and reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -220,7 +223,7 @@ class _Transfer:
         for plainly in (not self._if_range, True):
             asked = self._range(start, end, plainly=plainly)
             with contextlib.ExitStack() as mine:
-                reply = mine.enter_context(self._session.get(self._wish.url, asked, private=self._wish.headers))
+                reply = mine.enter_context(self._session.get(self._wish.url, asked, access=self._wish.access))
                 check_status(reply)
                 offer = offers.of(reply)
                 if offer.ranged:
