@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from headrace import credentials
 from headrace import settings as settings_module
 from headrace.catalogue.database import Database
-from headrace.download import Downloader, Guard
+from headrace.download import Access, Downloader, Guard
 from headrace.errors import InvalidSource
 from headrace.scratch import Scratch
 from headrace.settings import Settings
@@ -39,6 +40,13 @@ class House:
                 hint="The operator lists such buckets in HEADRACE_SOURCE_BUCKETS.",
             )
         return S3Bucket(endpoint(self.settings), name)
+
+    def access(self, name: str, url: str) -> Access:
+        """Return what a download of ``url`` may show by the named credential ``name``.
+
+        Raises ``InvalidRequest`` where there is none of that name, or it isn't for that URL.
+        """
+        return credentials.find(self.settings.credentials_file, name).access(url)
 
     def close(self) -> None:
         """Close what holds connections."""

@@ -80,9 +80,11 @@ class Access:
     @property
     def has_login(self) -> bool:
         """Whether it says already who asks."""
-        return (
-            self.user is not None or self.bearer is not None or any(name == "Authorization" for name, _ in self.headers)
-        )
+        return self.user is not None or self.bearer is not None or self.has_header("Authorization")
+
+    def has_header(self, name: str) -> bool:
+        """Return whether a header, named in its usual capitals, is among its own."""
+        return any(own == name for own, _ in self.headers)
 
     def headers_to(self, url: str, first: str) -> dict[str, str]:
         """Return the headers for a hop of a download that began at ``first``."""
