@@ -90,6 +90,11 @@ def _url(text: str) -> Source:
     return Source(SourceKind.URL, locator, redact(locator), safe_name(unquote(parts.path.rsplit("/", 1)[-1]) or host))
 
 
+def has_user_info(locator: str) -> bool:
+    """Return whether a source's URL holds a login."""
+    return "@" in urlsplit(locator).netloc
+
+
 def redact(url: str) -> str:
     """Return a URL without user info and without the values of its query."""
     parts = urlsplit(url)

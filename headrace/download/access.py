@@ -118,6 +118,16 @@ class Access:
     def _concerns(self, url: str) -> bool:
         return not self.hosts or names_host(self.hosts, urlsplit(url).hostname or "")
 
+    def as_user(self, user: str, password: str) -> Access:
+        """Return the same with this login (as ``login`` returns it) instead of any other."""
+        headers = tuple(pair for pair in self.headers if pair[0] != "Authorization")
+        return replace(self, headers=headers, user=user, password=password, bearer=None)
+
+    def with_headers(self, headers: tuple[tuple[str, str], ...]) -> Access:
+        """Return the same with more headers; of those that it has already these count."""
+        names = {name for name, _ in headers}
+        return replace(self, headers=(*(pair for pair in self.headers if pair[0] not in names), *headers))
+
     def elsewhere(self) -> Access:
         """Return what of it a download of the same file from another origin, such as a mirror, may show."""
         return replace(self, headers=(), user=None, password="", bearer=None, certificate=None, key=None)

@@ -46,7 +46,7 @@ class Pace:
             speed = self.speed(now)
             eta = (size_bytes - done_bytes) / speed if size_bytes and speed > 0 else None
             fraction = min(1.0, done_bytes / size_bytes) if size_bytes else None
-            self._on_progress(Progress(fraction, speed, eta, connections))
+            self._on_progress(Progress(fraction, speed, eta, connections, done_bytes, size_bytes))
 
     def speed(self, now: float) -> float:
         """Return the recent bytes a second."""

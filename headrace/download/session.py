@@ -304,9 +304,21 @@ def _translated(url: str) -> Iterator[None]:
     except httpx.RemoteProtocolError as error:
         raise SourceTruncated(f"{shown} broke off: {error}") from error
     except httpx.TransportError as error:
-        raise SourceUnavailable(f"{shown} can't be read: {error}") from error
+        raise _from_tls(shown, str(error)) or SourceUnavailable(f"{shown} can't be read: {error}") from error
     except (httpx.InvalidURL, ValueError) as error:
         raise SourceRefused(f"{shown} can't be asked for: {error}") from error
+
+
+def _from_tls(shown: str, said: str) -> HeadraceError | None:
+    """Return the error that OpenSSL's words about certificates mean: another try changes nothing."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        reason = said.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl.c")[0]
+        return SourceRefused(
+            f"{shown} can't be trusted: {reason}", hint="If it is right, name the authority that has signed it (--ca)."
+        )
+    if "ALERT_CERTIFICATE_REQUIRED" in said:
+        return SourceForbidden(f"{shown} wants a certificate of the client's", hint="Name one, and its key.")
+    return None
 
 
 def _from_proxy(said: str) -> HeadraceError:

@@ -16,9 +16,9 @@ from headrace.download import access as accesses
 from headrace.download.access import Access, header, login, names_host, token, without_user_info
 from headrace.errors import (
     AddressForbidden,
-    HeadraceError,
     InvalidRequest,
     SourceForbidden,
+    SourceRefused,
     SourceUnavailable,
 )
 from tests.authority import Authority
@@ -456,7 +456,7 @@ def test_a_client_certificate_opens_the_door(tmp_path):
     with serving(tls=authority.server(wants_client=True)) as server:
         shown = Access(certificate=certificate, key=key, ca=authority.path)
         assert fetch(secure(server) + "/large/good", tmp_path, shown) == LARGE
-        with pytest.raises(HeadraceError):
+        with pytest.raises(SourceForbidden, match="certificate"):
             fetch(secure(server) + "/good", tmp_path, Access(ca=authority.path))
 
 
@@ -481,7 +481,7 @@ def test_only_the_named_authorities_are_trusted(tmp_path):
     with serving(tls=ours.server()) as server:
         assert fetch(secure(server) + "/good", tmp_path, Access(ca=ours.path)) == BODY
         for access in (Access(ca=theirs.path), accesses.OPEN):
-            with pytest.raises(SourceUnavailable, match="certificate"):
+            with pytest.raises(SourceRefused, match="certificate"):
                 fetch(secure(server) + "/good", tmp_path, access)
 
 
