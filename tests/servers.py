@@ -355,6 +355,13 @@ class _Handler(BaseHTTPRequestHandler):
     def at_missing(self) -> None:
         self._send(404)
 
+    def at_for_ada(self) -> None:
+        """Only to who logs in as ada, with the password love."""
+        wanted = "Basic " + base64.b64encode(b"ada:love").decode()
+        if self.headers.get("Authorization") != wanted:
+            return self._send(401, WWW_Authenticate='Basic realm="films"')
+        return self._ranged(BODY)
+
     def at_good(self) -> None:
         self._ranged(BODY)
 
