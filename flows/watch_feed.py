@@ -15,7 +15,7 @@ from headrace.catalogue.work import Work
 from headrace.claim import Claim, claim
 from headrace.errors import HeadraceError, InvalidSource
 from headrace.feed import Reading
-from headrace.source import parse
+from headrace.source import parse_ordered
 from headrace.wiring import House, house
 
 
@@ -72,6 +72,6 @@ def take_in(here: House, held: Claim, feed: Feed, reading: Reading) -> int:
 def _wanted(url: str) -> Wanted | None:
     """Return a feed's entry as a source, or ``None`` where it names none: feeds are hostile too."""
     try:
-        return Wanted(parse(url))
+        return Wanted(parse_ordered(url))
     except InvalidSource:
         return None

@@ -14,7 +14,7 @@ from headrace import recipe as recipes
 from headrace.catalogue import feeds
 from headrace.errors import InvalidRequest
 from headrace.model import SourceKind
-from headrace.source import parse
+from headrace.source import parse_ordered
 
 router = APIRouter(prefix="/v1")
 
@@ -38,7 +38,7 @@ def watch(body: FeedBody, owner: Owner, here: Here) -> dict[str, Any]:
     url = body.url.strip()
     if url.startswith("s3://"):
         here.bucket(url.removeprefix("s3://").partition("/")[0])
-    elif parse(url).kind is not SourceKind.URL:
+    elif parse_ordered(url).kind is not SourceKind.URL:
         raise InvalidRequest("a feed is an http(s) URL or s3://BUCKET/PREFIX/")
     with here.database.begin() as tx:
         return shapes.feed(feeds.add(tx, owner, url, recipe, body.every_seconds))

@@ -20,7 +20,7 @@ from headrace.catalogue.orders import MAX_SOURCES, Wanted
 from headrace.catalogue.work import Work
 from headrace.errors import InvalidRequest, OrchestratorUnavailable
 from headrace.model import ItemState, Source, SourceKind
-from headrace.source import parse, safe_name
+from headrace.source import parse_ordered, safe_name
 from headrace.wiring import House
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ def start(here: House, order_id: UUID) -> None:
 def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> Wanted:
     """Check a source as far as that goes without reading it."""
     text, sha256 = (one, None) if isinstance(one, str) else (one.source, one.sha256)
-    source = parse(text)
+    source = parse_ordered(text)
     if source.kind is SourceKind.UPLOAD:
         upload = uploads.get(tx, UUID(source.locator), owner)
         source = Source(source.kind, source.locator, source.shown, upload.name)
