@@ -74,16 +74,21 @@ def of(options: Options, entries: tuple[Entry, ...]) -> Logins:
     Asks for a password on the terminal where that is needed. Raises ``InvalidRequest``, or
     ``click.UsageError`` where options contradict each other.
     """
-    from headrace import settings
-
     common = _common(options, os.environ)
     tls.context(accesses.Route(None, common.certificate, common.key, common.ca))  # so that a wrong file is told at once
     path = options.netrc_file or (Path.home() / ".netrc" if options.netrc else None)
     names = {name for name in (options.credential, *(entry.credential for entry in entries)) if name is not None}
-    file = settings.load().credentials_file if names else None
-    named = {name: credentials.find(file, name) for name in names} if file else {}
     logins = None if path is None else read_netrc(path)
-    return Logins(common, options.credential, named, logins, own_proxy=options.proxy is not None)
+    return Logins(common, options.credential, _named(names), logins, own_proxy=options.proxy is not None)
+
+
+def _named(names: set[str]) -> dict[str, Credential]:
+    if not names:
+        return {}
+    from headrace import settings
+
+    file = settings.load().credentials_file
+    return {name: credentials.find(file, name) for name in names}
 
 
 def _common(options: Options, environment: Mapping[str, str]) -> Access:
@@ -102,7 +107,7 @@ def _common(options: Options, environment: Mapping[str, str]) -> Access:
     if sum(logins) > 1:
         raise click.UsageError("give one of --user, --bearer-file and --header 'Authorization: …'")
     if options.user is None:
-        return shown
+        return accesses.OPEN if shown == accesses.OPEN else shown  # the same object: then nobody looks into it
     user, _ = accesses.login(options.user, "")
     return shown.as_user(user, _password(options.password_file, user, environment))
 

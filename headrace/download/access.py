@@ -90,7 +90,7 @@ class Access:
         """Return the headers for a hop of a download that began at ``first``."""
         if not self.plain_http and not is_private_line(url):
             return {}
-        sent = self._first_headers() if origin(url) == origin(first) else {}
+        sent = self._first_headers() if same_origin(url, first) else {}
         if self.cookies is not None and self._concerns(url) and (found := self.cookies.header(url, time.time())):
             sent["Cookie"] = f"{sent['Cookie']}; {found}" if "Cookie" in sent else found
         return sent
@@ -111,7 +111,7 @@ class Access:
         """Return what a connection for a hop of a download that began at ``first`` is made with."""
         proxy = self.proxies.of(url)
         ca = self.ca if self._concerns(url) else None
-        if self.certificate is None or origin(url) != origin(first):
+        if self.certificate is None or not same_origin(url, first):
             return Route(proxy, ca=ca)
         return Route(proxy, self.certificate, self.key, ca)
 
@@ -125,6 +125,8 @@ class Access:
 
     def with_headers(self, headers: tuple[tuple[str, str], ...]) -> Access:
         """Return the same with more headers; of those that it has already these count."""
+        if not headers:
+            return self
         names = {name for name, _ in headers}
         return replace(self, headers=(*(pair for pair in self.headers if pair[0] not in names), *headers))
 
@@ -141,6 +143,11 @@ def origin(url: str) -> Origin:
     """Return scheme, host and port, which credentials are bound to (RFC 6454, section 4)."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Return whether two URLs have the same origin."""
+    return one == other or origin(one) == origin(other)
 
 
 def is_private_line(url: str) -> bool:

@@ -48,6 +48,11 @@ class Pace:
             fraction = min(1.0, done_bytes / size_bytes) if size_bytes else None
             self._on_progress(Progress(fraction, speed, eta, connections, done_bytes, size_bytes))
 
+    def checked(self, checked_bytes: int, size_bytes: int) -> None:
+        """Tell who wants to know how much has been read again, where everything is there."""
+        if self._on_progress is not None:
+            self._on_progress(Progress(1.0, None, None, 0, size_bytes, size_bytes, checked_bytes))
+
     def speed(self, now: float) -> float:
         """Return the recent bytes a second."""
         first = next((mark for mark in self._marks if now - mark[0] <= RECENT_SECONDS), self._marks[-1])

@@ -314,7 +314,8 @@ class _Transfer:
         size = self._size_of(part)
         if size == 0:
             raise SourceEmpty("the source has no bytes")
-        while (sums := part.digests(size, self._stop)) is None:
+        checked = Pace(part.done_bytes, self._on_progress).checked
+        while (sums := part.digests(size, self._stop, lambda count: checked(count, size))) is None:
             self._again(part)
         return sums
 
