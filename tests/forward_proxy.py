@@ -6,6 +6,7 @@ import base64
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,8 @@ class Proxy(ThreadingHTTPServer):
         """Such as ``CONNECT host:443``, ``GET http://host/x``."""
         self.headers: list[dict[str, str]] = []
         self.connections = 0
+        self.pause = 0.0
+        """Seconds after each 64 KiB of a forwarded answer."""
         self.status = 0
         """What it answers to everything, unless 0."""
 
@@ -111,6 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
             with suppress(OSError):
                 while piece := answer.read1(65536):
                     self.wfile.write(piece)
+                    time.sleep(self.server.pause)
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -202,6 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
         """A weak ETag is no validator of bytes; there is no other."""
         self._part(etag='W/"one"')
 
+    def large_empty_tag(self, path: str) -> None:
+        """An ETag that says nothing, and another file of the same size from the third request on."""
+        self._part(LARGER if self._count(path) > 2 else LARGE, etag='""')
+
     def large_bare(self, _: str) -> None:
         """Ranges, and nothing that tells one version from another."""
         self._part(etag=None)

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 
 import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 
 from headrace.cli.board import Board, Row, amount, line
 from headrace.download.batch import Job, Outcome
@@ -282,6 +284,40 @@ def test_objects_are_fetched_by_signed_addresses(bucket, tmp_path):
     assert "sha256:sidecar" in rows(done)[0]["proofs"]
 
 
+def test_an_object_is_resumed_with_another_signature(tmp_path):
+    """Segments, and what an interruption left, as with any URL; here from an S3 whose ranges are right."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    endpoint = "http://{}:{}".format(*moto.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": CANARY, "AWS_ENDPOINT_URL": endpoint}
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+    client.create_bucket(Bucket="films")
+    client.put_object(Bucket="films", Key="large", Body=LARGE)
+    with proxying() as proxy:
+        proxy.pause = 0.02
+        argv = [sys.executable, "-m", "headrace.cli", "fetch", "s3://films/large", "-d", str(tmp_path), "--json"]
+        environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT), "http_proxy": proxy.url}
+        child = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        journal = tmp_path / "large.part.journal"
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not (journal.exists() and len(journal.read_text().splitlines()) > 4):
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=30)
+        first = len(proxy.asked)
+        proxy.pause = 0.0
+        done = headrace(*argv[3:], http_proxy=proxy.url, **keys)
+        (row,) = rows(done)
+    moto.stop()
+    assert row["resumed_bytes"] > 2**21
+    assert (tmp_path / "large").read_bytes() == LARGE
+    assert first > 1
+    assert all("X-Amz-Signature=" in asked for asked in proxy.asked)
+    assert "Signature" not in done.stdout + done.stderr + str(list(tmp_path.glob("*.journal")))
+
+
 def test_objects_that_can_not_be_had(bucket, tmp_path):
     """Missing, no such bucket, wrong keys, no keys: our errors."""
     nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -450,6 +486,8 @@ def test_the_board_counts(monkeypatch):
     assert shown[2].eta_seconds > 5
     board.ended(Outcome(again, error=SourceUnavailable("it is busy")))
     assert board.rows()[-1].name == "2/4 files, 1 failed"
+    board.progress(going, Progress(1.0, None, None, 0, 1000, 1000, 250))
+    assert board.rows()[0] == Row("going", 0.25, "checking what is there")
 
 
 @pytest.mark.parametrize(

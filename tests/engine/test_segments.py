@@ -113,7 +113,7 @@ def test_without_an_etag_the_date_pins(server, tmp_path):
     assert server.seen["/large/dated"][-1]["if-range"] == "Sat, 21 Nov 2026 12:00:00 GMT"
 
 
-@pytest.mark.parametrize("name", ["bare", "weak", "without-ranges"])
+@pytest.mark.parametrize("name", ["bare", "weak", "empty-tag", "without-ranges"])
 def test_what_can_not_be_pinned_comes_over_one_connection(server, tmp_path, name):
     """No validator, a weak one, or no ranges at all: one body, from its beginning to its end."""
     done = fetch(server, name, tmp_path)
