@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 import time
@@ -54,6 +55,10 @@ _TARGET = re.compile(r"/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 """A request's target that is sent as it stands (RFC 3986, section 3.3 and 3.4)."""
 
 
+CHECKED_SECONDS = 60.0
+"""How long a host's address isn't looked up again for a proxy: where only that resolves names, each look-up may take
+seconds to fail."""
+
 MAX_CONNECTIONS = 1024
 """Of one session to all hosts together; what one host gets is decided elsewhere."""
 
@@ -72,6 +77,7 @@ class Session:
         self._lock = threading.Lock()
         self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
         self._clients: dict[tuple[Route, bool], httpx.Client] = {}
+        self._checked: dict[tuple[str | None, bool], tuple[bool, float]] = {}
 
     def close(self) -> None:
         """Close the connections."""
@@ -126,7 +132,7 @@ class Session:
                 ours.pop_all()
                 hop.callback(self._end, key, wire.own, reply.body, public=wire.public)
                 return reply, wire.public
-        public = None if route.proxy is None else self._guard.check(*key[0][1:], may_be_private=may_be_private)
+        public = None if route.proxy is None else self._check(key[0], may_be_private=may_be_private)
         own = contextlib.ExitStack()
         with within(ANSWER_SECONDS):
             response = own.enter_context(
@@ -138,6 +144,15 @@ class Session:
             public = is_public(response.extensions["network_stream"].address)
         hop.callback(self._end, key, own, body, public=public)
         return Reply(response.status_code, response.reason_phrase, fields, url, body), public
+
+    def _check(self, origin: Origin, *, may_be_private: bool) -> bool:
+        """Return whether a host behind a proxy is public (``Guard.check``), as it was found out lately."""
+        _, host, port = origin
+        public, since = self._checked.get((host, may_be_private), (False, -math.inf))
+        if time.monotonic() - since > CHECKED_SECONDS:
+            public = self._guard.check(host, port, may_be_private=may_be_private)
+            self._checked[host, may_be_private] = public, time.monotonic()
+        return public
 
     def _client(self, route: Route, *, may_be_private: bool) -> httpx.Client:
         """Return what makes connections of a kind; made when it is first needed."""

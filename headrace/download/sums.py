@@ -73,7 +73,8 @@ class Sums:
 
     def _load(self, where: str, reach: Reach) -> str:
         if where.startswith(("http://", "https://", "s3://")):
-            content = self._downloader.read(*reach(where), max_bytes=proof.MAX_SUMS_BYTES)
+            url, access = reach(where)
+            content = self._downloader.read(url, proof.MAX_SUMS_BYTES, access)
         else:
             try:
                 with Path(where).open("rb") as file:

@@ -95,7 +95,7 @@ class Downloader:
         with stoppable(stop):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
-    def read(self, url: str, access: Access = OPEN, *, max_bytes: int) -> bytes:
+    def read(self, url: str, max_bytes: int, access: Access = OPEN) -> bytes:
         """Return a small file's bytes; raises a ``SourceError``."""
         reply, content = self._session.read(url, {}, max_bytes, access)
         check_status(reply)
