@@ -16,7 +16,7 @@ from headrace.catalogue.items import Item
 from headrace.catalogue.orders import Wanted
 from headrace.catalogue.work import Work
 from headrace.model import SourceKind
-from headrace.source import parse
+from headrace.source import parse_ordered
 from headrace.wiring import House, house
 
 OWNER = "default"
@@ -45,7 +45,7 @@ def ingest_order(
     """Take in sources: place the order (unless ``order_id`` names one that was), plan it, start its bundles."""
     here = house()
     if order_id is None:
-        wanted = [Wanted(parse(text)) for text in sources or []]
+        wanted = [Wanted(parse_ordered(text)) for text in sources or []]
         order_id, _ = submit.place(here, OWNER, wanted, recipes.named(recipe), key=key)
     bundles = plan(here, order_id)
     get_run_logger().info("order %s: %d bundle(s)", order_id, len(bundles))

@@ -16,7 +16,7 @@ from headrace.catalogue.work import Work
 from headrace.claim import Claim, claim
 from headrace.errors import HeadraceError, InvalidSource
 from headrace.feed import Reading
-from headrace.source import parse
+from headrace.source import parse_ordered
 from headrace.wiring import House, house
 
 
@@ -52,7 +52,7 @@ def read(here: House, feed: Feed) -> Reading:
         entries = engine.list_prefix(here.bucket(parts.netloc), parts.netloc, parts.path.lstrip("/"))
         return Reading(tuple(entries), None, None, changed=True)
     if parts.scheme == "file":
-        entries = engine.list_folder(Path(parse(feed.url).locator), here.settings.folders)
+        entries = engine.list_folder(Path(parse_ordered(feed.url).locator), here.settings.folders)
         return Reading(tuple(entries), None, None, changed=True)
     return engine.read(feed.url, here.guard, here.hosts, etag=feed.etag, last_modified=feed.last_modified)
 
@@ -76,6 +76,6 @@ def take_in(here: House, held: Claim, feed: Feed, reading: Reading) -> int:
 def _wanted(url: str) -> Wanted | None:
     """Return a feed's entry as a source, or ``None`` where it names none: feeds are hostile too."""
     try:
-        return Wanted(parse(url))
+        return Wanted(parse_ordered(url))
     except InvalidSource:
         return None

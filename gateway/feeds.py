@@ -17,7 +17,7 @@ from headrace.catalogue import feeds
 from headrace.errors import InvalidRequest
 from headrace.feed import MAX_FOLDER_FILES
 from headrace.model import SourceKind
-from headrace.source import parse
+from headrace.source import parse_ordered
 
 router = APIRouter(prefix="/v1")
 
@@ -41,7 +41,7 @@ def watch(body: FeedBody, owner: Owner, here: Here) -> dict[str, Any]:
     url = body.url.strip()
     if url.startswith("s3://"):
         here.bucket(url.removeprefix("s3://").partition("/")[0])
-    elif (source := parse(url)).kind is SourceKind.FILE:
+    elif (source := parse_ordered(url)).kind is SourceKind.FILE:
         local.files(Path(source.locator), here.settings.folders, most=MAX_FOLDER_FILES)
     elif source.kind is not SourceKind.URL:
         raise InvalidRequest("a feed is an http(s) URL, s3://BUCKET/PREFIX/ or file:///FOLDER/")

@@ -23,7 +23,7 @@ from headrace.catalogue.work import Work
 from headrace.download.proof import ALGORITHMS
 from headrace.errors import InvalidRequest, OrchestratorUnavailable
 from headrace.model import ItemState, Source, SourceKind, Terms
-from headrace.source import parse, safe_name
+from headrace.source import parse_ordered, safe_name
 from headrace.terms import MAX_MIRRORS, MAX_PIECES
 from headrace.wiring import House
 
@@ -104,7 +104,7 @@ def start(here: House, order_id: UUID) -> None:
 def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> list[Wanted]:
     """Check a source as far as that goes without reading it; a local folder becomes its files."""
     body = SourceBody(source=one) if isinstance(one, str) else one
-    source = parse(body.source)
+    source = parse_ordered(body.source)
     if source.kind is SourceKind.FILE:
         found = local.sources(Path(source.locator), here.settings.folders, most=MAX_SOURCES)
         if found != [source]:
@@ -117,11 +117,11 @@ def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> list[Want
         source = Source(source.kind, asset.id, f"asset:{asset.id}", asset.title)
     elif source.kind is SourceKind.S3:
         here.bucket(source.locator.removeprefix("s3://").partition("/")[0])
-    return [Wanted(source, body.sha256.lower() if body.sha256 else None, _terms(body, source))]
+    return [Wanted(source, body.sha256.lower() if body.sha256 else None, _terms(here, body, source))]
 
 
-def _terms(body: SourceBody, source: Source) -> Terms:
-    """Return a source's terms; raises ``InvalidRequest`` where they don't go with its kind."""
+def _terms(here: House, body: SourceBody, source: Source) -> Terms:
+    """Return a source's terms; raises ``InvalidRequest`` where they don't go with it."""
     found = terms.of_body(
         mirrors=body.mirrors,
         digests=body.digests,
@@ -131,6 +131,8 @@ def _terms(body: SourceBody, source: Source) -> Terms:
     )
     if source.kind is not SourceKind.URL and found != Terms(digests=found.digests):
         raise InvalidRequest(f"{source.shown} is no URL: mirrors, pieces, sizes and credentials don't go with it")
+    if body.credential is not None:
+        here.access(body.credential, source.locator)
     return found
 
 

@@ -19,7 +19,8 @@ The map, in the order in which the bytes travel:
 
 Beside them: ``digests``, ``model`` (frozen values that travel between stages), ``recipe``
 (what is to be made), ``errors`` (the error tree), ``settings`` (the only
-reader of the environment), ``process`` (the only door to subprocesses) and
+reader of the environment), ``credentials`` (the operator's logins for
+sources, by name), ``process`` (the only door to subprocesses) and
 ``wiring`` (settings become concrete stores and a catalogue).
 
 Stage modules import ``model``, ``errors``, ``process`` and the protocols, and

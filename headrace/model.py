@@ -131,6 +131,12 @@ class Progress:
     eta_seconds: float | None = None
     connections: int | None = None
     """Of a download, at the moment."""
+    done_bytes: int | None = None
+    """Of a transfer; what an earlier attempt left counts."""
+    size_bytes: int | None = None
+    """Of the whole, or ``None`` where nobody knows."""
+    checked_bytes: int | None = None
+    """Everything is there, and so much of it has been read again to compare and hash it."""
 
 
 OnProgress = Callable[[Progress], None]

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     s3_public_url: str = ""
     """The endpoint as players reach it; empty means the gateway serves the media itself."""
 
+    credentials: Path | None = None
+    """The named credentials, a TOML file of mode 0600; by default ``credentials.toml`` in the home."""
+
     scratch: Path | None = None
     """Bounded working space of a worker; by default ``scratch/`` in the home."""
     max_source_bytes: int = Field(default=200 * 1024**3, ge=1)
@@ -134,6 +137,11 @@ class Settings(BaseSettings):
     def folders(self) -> tuple[Path, ...]:
         """``source_folders``, split."""
         return tuple(Path(part.strip()) for part in self.source_folders.split(",") if part.strip())
+
+    @property
+    def credentials_file(self) -> Path:
+        """Where the named credentials are, if there are any."""
+        return self.credentials or self.home / "credentials.toml"
 
     @property
     def scratch_folder(self) -> Path:

@@ -53,6 +53,20 @@ def parse(text: str) -> Source:
     return _url(text)
 
 
+def parse_ordered(text: str) -> Source:
+    """Return the source that an order or a feed names: it is stored, so a URL with a login is refused.
+
+    Raises ``InvalidSource``.
+    """
+    source = parse(text)
+    if source.kind is SourceKind.URL and has_user_info(source.locator):
+        raise InvalidSource(
+            f"{source.shown} comes with a login, and what is ordered is stored",
+            hint="Leave it out, and name a credential instead (HEADRACE_CREDENTIALS).",
+        )
+    return source
+
+
 def parse_url(text: str) -> Source:
     """Return the source that a URL names; raises ``InvalidSource`` for anything else."""
     source = parse(text)
@@ -111,6 +125,11 @@ def _url(text: str) -> Source:
         raise InvalidSource(f"{_shown_text(text)} names port 0")
     locator = urlunsplit(parts._replace(fragment=""))
     return Source(SourceKind.URL, locator, redact(locator), safe_name(unquote(parts.path.rsplit("/", 1)[-1]) or host))
+
+
+def has_user_info(locator: str) -> bool:
+    """Return whether a source's URL holds a login."""
+    return "@" in urlsplit(locator).netloc
 
 
 def redact(url: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from headrace.download import ranges
 from headrace.download.proof import ALGORITHMS, promise
 from headrace.errors import InvalidRequest
-from headrace.model import Pieces, Terms
-from headrace.source import parse_url
+from headrace.model import Pieces, SourceKind, Terms
+from headrace.source import parse_ordered
 
 MAX_MIRRORS = 32
 MAX_PIECES = 100_000
@@ -38,12 +38,19 @@ def of_body(
     if known is not None and size_bytes is not None and not known.make_up(size_bytes):
         raise InvalidRequest(f"{len(known.values)} pieces of {known.length_bytes} bytes do not make up {size_bytes}")
     return Terms(
-        mirrors=tuple(parse_url(url).locator for url in mirrors),
+        mirrors=tuple(_mirror(url) for url in mirrors),
         digests=tuple((one.algorithm, one.value) for one in promised),
         size_bytes=size_bytes,
         pieces=known,
         credential=credential,
     )
+
+
+def _mirror(text: str) -> str:
+    source = parse_ordered(text)
+    if source.kind is not SourceKind.URL:
+        raise InvalidRequest(f"the mirror {source.shown} is no http(s) URL")
+    return source.locator
 
 
 def _pieces(algorithm: str, length_bytes: int, values: Sequence[str]) -> Pieces:

@@ -6,10 +6,11 @@ import atexit
 from dataclasses import dataclass
 from functools import lru_cache
 
+from headrace import credentials
 from headrace import settings as settings_module
 from headrace.catalogue.bandwidth import SharedBandwidth
 from headrace.catalogue.database import Database
-from headrace.download import Downloader, Guard
+from headrace.download import Access, Downloader, Guard
 from headrace.errors import InvalidSource
 from headrace.hosts import Hosts
 from headrace.hosts.shared import SharedHosts
@@ -45,6 +46,13 @@ class House:
                 hint="The operator lists such buckets in HEADRACE_SOURCE_BUCKETS.",
             )
         return S3Bucket(endpoint(self.settings), name)
+
+    def access(self, name: str, url: str) -> Access:
+        """Return what a download of ``url`` may show by the named credential ``name``.
+
+        Raises ``InvalidRequest`` where there is none of that name, or it isn't for that URL.
+        """
+        return credentials.find(self.settings.credentials_file, name).access(url)
 
     def close(self) -> None:
         """Close what holds connections."""

@@ -15,6 +15,7 @@ from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
 from headrace.download import Bandwidth, Wish, proof
+from headrace.download.access import OPEN
 from headrace.download.proof import Promise, promise
 from headrace.errors import ObjectMissing, SourceChanged, SourceNotFound, SourceTruncated
 from headrace.model import Downloaded, ItemState, OnProgress, Progress, SourceKind
@@ -77,6 +78,7 @@ def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
         item.source.locator,
         promised(item),
         here.settings.max_source_bytes,
+        OPEN if item.terms.credential is None else here.access(item.terms.credential, item.source.locator),
         mirrors=item.terms.mirrors,
         size_bytes=item.terms.size_bytes,
         pieces=item.terms.pieces,

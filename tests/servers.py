@@ -46,6 +46,10 @@ class Server(ThreadingHTTPServer):
         """The most bodies at once, by path."""
         self.state: dict[str, int] = {}
         """What a path's behaviour remembers."""
+        self.redirects: dict[str, str] = {}
+        """Where a path leads."""
+        self.certificates: list[bool] = []
+        """With TLS, for each request: whether its client has shown a certificate."""
         self.lock = threading.Lock()
         self.ending = False
         self.connections: set[socket.socket] = set()
@@ -84,6 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.server.seen.setdefault(path, []).append({k.lower(): v for k, v in self.headers.items()})
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.server.certificates.append(self.connection.getpeercert(binary_form=True) is not None)
+        if path in self.server.redirects:
+            return self._send(302, Location=self.server.redirects[path])
         if path.startswith("/files/"):
             return self._file(path.removeprefix("/files/"))
         if path.startswith("/large/"):
@@ -233,6 +241,10 @@ class _Handler(BaseHTTPRequestHandler):
     def large_weak(self, _: str) -> None:
         """A weak ETag is no validator of bytes; there is no other."""
         self._part(etag='W/"one"')
+
+    def large_empty_tag(self, path: str) -> None:
+        """An ETag that says nothing, and another file of the same size from the third request on."""
+        self._part(LARGER if self._count(path) > 2 else LARGE, etag='""')
 
     def large_bare(self, _: str) -> None:
         """Ranges, and nothing that tells one version from another."""
@@ -386,6 +398,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def at_missing(self) -> None:
         self._send(404)
+
+    def at_for_ada(self) -> None:
+        """Only to who logs in as ada, with the password love."""
+        wanted = "Basic " + base64.b64encode(b"ada:love").decode()
+        if self.headers.get("Authorization") != wanted:
+            return self._send(401, WWW_Authenticate='Basic realm="films"')
+        return self._ranged(BODY)
 
     def at_good(self) -> None:
         self._ranged(BODY)

@@ -128,5 +128,6 @@ def _log_to_stderr() -> None:
     level = logging.getLevelNamesMapping().get(os.environ.get("HEADRACE_LOG", "WARNING").upper(), logging.WARNING)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Today's stderr each time: while something is drawn on the terminal it is another one, which writes above that.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

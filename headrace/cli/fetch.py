@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli import EXIT_FAILED, EXIT_SOME_FAILED
-from headrace.cli.output import json_option, print_json
+from headrace.cli.rate import RATE
+from headrace.cli.sections import SectionedCommand, section
 
 if TYPE_CHECKING:
-    from headrace.download.batch import Job, Outcome
+    from headrace.download.listing import Entry
     from headrace.download.proof import Promise
-    from headrace.download.sums import Sums
 
 FILES_AT_ONCE = 8
 """Short files are limited by the server's answers, long ones have connections of their own."""
@@ -22,124 +23,175 @@ FILES_AT_ONCE = 8
 HOST_CONNECTIONS = 32
 """Two long files' worth; many short ones at once need one each."""
 
+MAX_LIST_BYTES = 256 * 1024 * 1024
+"""Of an input list: a million files with some options."""
 
-@click.command()
+_there = click.Path(path_type=Path, dir_okay=False, exists=True)
+_readable = click.Path(path_type=Path, dir_okay=False, exists=True, allow_dash=True)
+
+_files = section("What to download, and where to")
+_proof = section("What it must be")
+_access = section("Getting in")
+_manner = section("How")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command's options, as click gives them."""
+
+    urls: tuple[str, ...]
+    mirror: tuple[str, ...]
+    output: Path | None
+    directory: Path | None
+    from_file: Path | None
+    metalink: tuple[Path, ...]
+    endpoint_url: str | None
+    sha256: str | None
+    blake3: str | None
+    md5: str | None
+    sums: str | None
+    header: tuple[str, ...]
+    user: str | None
+    password_file: Path | None
+    bearer_file: Path | None
+    netrc: bool
+    netrc_file: Path | None
+    cookies: Path | None
+    credential: str | None
+    proxy: str | None
+    certificate: Path | None
+    key: Path | None
+    ca: Path | None
+    connections: int
+    jobs: int
+    host_connections: int | None
+    limit_rate: int | None
+    fsync: bool
+    as_json: bool
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What the one file must be; raises ``InvalidRequest``."""
+        from headrace.download.proof import promise
+
+        hexes = {"sha256": self.sha256, "blake3": self.blake3, "md5": self.md5}
+        return tuple(promise(algorithm, text, "order") for algorithm, text in hexes.items() if text)
+
+    def check(self, entries: tuple[Entry, ...]) -> None:
+        """Raise ``click.UsageError`` where options contradict each other, or the files that are wanted."""
+        one = len(self.urls) == 1 and len(entries) == 1
+        if not entries:
+            raise click.UsageError("name at least one URL, or give --from-file")
+        if not one and (self.output or self.mirror or self.sha256 or self.blake3 or self.md5):
+            raise click.UsageError(
+                "-o, --mirror and checksums go with exactly one URL; use -d, and a list, for several"
+            )
+        if self.output and self.directory:
+            raise click.UsageError("give -o or -d, not both")
+        if self.key and not self.certificate:
+            raise click.UsageError("--key belongs to a --certificate")
+        own = (self.user, self.bearer_file, self.cookies, self.certificate, self.ca)
+        if self.credential and any(one is not None for one in own):
+            raise click.UsageError("--credential brings its own login, cookies and certificates")
+        if [str(path) for path in (self.from_file, self.bearer_file, self.password_file)].count("-") > 1:
+            raise click.UsageError("stdin can be one file only")
+
+
+@click.command(cls=SectionedCommand)
 @click.argument("urls", nargs=-1, metavar="URL...")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
-@click.option("-d", "--directory", type=click.Path(path_type=Path, file_okay=False), help="The folder to write into.")
-@click.option("--from-file", type=click.File("r", encoding="utf-8"), help="More URLs, one a line; - is stdin.")
-@click.option("--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="The most for a file.")
-@click.option(
-    "-j", "--jobs", type=click.IntRange(1, 256), default=FILES_AT_ONCE, show_default=True, help="Files at once."
+@_files("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file to write.")
+@_files("-d", "--directory", type=click.Path(path_type=Path, file_okay=False), help="The folder to write into.")
+@_files("--from-file", type=_readable, help="A list of URLs, each with options below it; - is stdin.")
+@_files("--metalink", multiple=True, type=_there, help="A .meta4 file: all it describes, with mirrors and pieces.")
+@_files("--mirror", multiple=True, metavar="URL", help="Another address of the one file; repeatable.")
+@_files("--endpoint-url", envvar="AWS_ENDPOINT_URL", help="Where s3:// is, if not AWS.  [env: AWS_ENDPOINT_URL]")
+@_proof("--sha256", metavar="HEX", help="The one file's.")
+@_proof("--blake3", metavar="HEX", help="The one file's.")
+@_proof("--md5", metavar="HEX", help="The one file's; prefer --sha256.")
+@_proof("--sums", metavar="URL|PATH|auto", help="A checksum file that lists each file; auto: beside it.")
+@_access(
+    "--user",
+    metavar="NAME",
+    help="Log in. The password is never an argument, which others on the machine see: "
+    "it comes from --password-file, HEADRACE_PASSWORD, or is asked for.",
 )
-@click.option(
+@_access("--password-file", type=_readable, help="- is stdin.")
+@_access("--bearer-file", type=_readable, help="A file with a bearer token; - is stdin.")
+@_access("--netrc", is_flag=True, help="Logins by host from ~/.netrc.")
+@_access("--netrc-file", type=_there, help="Logins by host from another file.")
+@_access("--header", multiple=True, metavar="'NAME: VALUE'", help="Sent to each URL's own origin only; repeatable.")
+@_access("--cookies", type=_there, help="A file of cookies in Netscape's format.")
+@_access("--credential", metavar="NAME", help="A section of the operator's credentials.toml.")
+@_access(
+    "--proxy",
+    metavar="URL",
+    help="http(s)://[USER:PASSWORD@]HOST:PORT; '' for none. Without it *_proxy count, as with curl.",
+)
+@_access("--certificate", type=_there, help="The client's certificate, PEM.")
+@_access("--key", type=_there, help="Its key, if that isn't in the same file.")
+@_access("--ca", type=_there, help="Authorities to trust instead of the system's, PEM.")
+@_manner("--connections", type=click.IntRange(1, 64), default=16, show_default=True, help="The most for a file.")
+@_manner("-j", "--jobs", type=click.IntRange(1, 256), default=FILES_AT_ONCE, show_default=True, help="Files at once.")
+@_manner(
     "--host-connections",
     type=click.IntRange(1, 1024),
     help=f"The most for a host, of all files together.  [default: {HOST_CONNECTIONS}, or what -j or --connections say]",
 )
-@click.option("--sha256", default=None, metavar="HEX", help="What the one file must be.")
-@click.option("--blake3", default=None, metavar="HEX", help="What the one file must be.")
-@click.option("--md5", default=None, metavar="HEX", help="What the one file must be; prefer --sha256.")
-@click.option(
-    "--sums", default=None, metavar="URL|PATH|auto", help="A checksum file that lists each file; auto: beside it."
-)
-@click.option("--fsync", is_flag=True, help="Wait until the disk has each file before it gets its name.")
-@json_option
-def fetch(
-    urls: tuple[str, ...],
-    output: Path | None,
-    directory: Path | None,
-    from_file: Any,
-    connections: int,
-    jobs: int,
-    host_connections: int | None,
-    fsync: bool,
-    sums: str | None,
-    as_json: bool,
-    **hexes: str | None,
-) -> int:
+@_manner("--limit-rate", type=RATE, help="Bytes a second for all files together, such as 500k or 2.5M.")
+@_manner("--fsync", is_flag=True, help="Wait until the disk has each file before it gets its name.")
+@_manner("--json", "as_json", is_flag=True, help="Print events as JSON Lines.")
+def fetch(**options: Any) -> int:
     """Download each URL to a file; run again after an interruption, it goes on where it was.
 
-    Large files come over several connections, as many as make them faster. Exit status: 0 all
-    there, 1 none, 3 some.
+    URLs are http(s):// and s3://BUCKET/KEY (AWS_* as usual). Large files come over several
+    connections, as many as make them faster. Exit status: 0 all there, 1 none, 3 some.
     """
-    lines = [line.strip() for line in from_file] if from_file else []
-    wanted = [*urls, *(line for line in lines if line and not line.startswith("#"))]
-    if not wanted:
-        raise click.UsageError("name at least one URL, or give --from-file")
-    if len(wanted) > 1 and (output or any(hexes.values())):
-        raise click.UsageError("-o and checksums go with exactly one URL; use -d for several")
-    if output and directory:
-        raise click.UsageError("give -o or -d, not both")
+    given = Options(**options)
+    entries = _entries(given)
+    given.check(entries)
 
+    from headrace.cli import logins
     from headrace.cli.fetching import shown
+    from headrace.cli.wanted import Plan
     from headrace.download import Downloader, Guard
     from headrace.download.batch import fetch_all
-    from headrace.download.sums import Sums
     from headrace.hosts import HostLimits, HostRules, LocalHosts
 
     failed = 0
-    limits = HostLimits(host_connections or max(HOST_CONNECTIONS, connections, jobs))
+    limits = HostLimits(given.host_connections or max(HOST_CONNECTIONS, given.connections, given.jobs))
     downloader = Downloader(Guard(typed_may_be_private=True), LocalHosts(HostRules(limits)))
     try:
-        plan = _Plan(output, directory or Path(), _promises(hexes), Sums(downloader, sums) if sums else None)
-        listed = [plan.job(url, connections=connections, durable=fsync) for url in wanted]
-        with shown(len(listed), quiet=as_json) as display:
-            for outcome in fetch_all(downloader, listed, at_once=jobs, on_progress=display.progress):
+        jobs = Plan(given, logins.of(given, entries), downloader).jobs(entries)
+        with shown(len(jobs), as_json=given.as_json) as display:
+            for outcome in fetch_all(downloader, jobs, at_once=given.jobs, watcher=display):
                 display.ended(outcome)
                 failed += outcome.error is not None
-                _say(outcome, as_json=as_json)
     finally:
         downloader.close()
     if not failed:
         return 0
-    return EXIT_FAILED if failed == len(listed) else EXIT_SOME_FAILED
+    return EXIT_FAILED if failed == len(jobs) else EXIT_SOME_FAILED
 
 
-def _promises(hexes: dict[str, str | None]) -> tuple[Promise, ...]:
-    from headrace.download.proof import promise
+def _entries(options: Options) -> tuple[Entry, ...]:
+    """Return the files that are wanted, from the arguments and from the list; raises ``InvalidRequest``."""
+    from headrace.cli.files import text_of
+    from headrace.download import listing
 
-    return tuple(promise(algorithm, text, "order") for algorithm, text in hexes.items() if text)
-
-
-class _Plan:
-    """Where each file goes and what it must be."""
-
-    def __init__(self, output: Path | None, directory: Path, promises: tuple[Promise, ...], sums: Sums | None) -> None:
-        self._output = output
-        self._directory = directory
-        self._promises = promises
-        self._sums = sums
-        self._taken: set[str] = set()
-
-    def job(self, url: str, *, connections: int, durable: bool) -> Job:
-        """Return what is to be done for a URL; two whose names are the same get different files."""
-        from headrace.download import Wish
-        from headrace.download.batch import Job, unique_name
-        from headrace.errors import HeadraceError
-        from headrace.source import parse_url, shown
-
-        path = self._output or self._directory
-        try:
-            source = parse_url(url)
-            path = self._output or self._directory / unique_name(source.name, self._taken)
-            promised = self._sums.of(source.locator, source.name) if self._sums else ()
-        except HeadraceError as error:
-            return Job(shown(url), None, path, error)
-        wish = Wish(source.locator, (*self._promises, *promised), connections=connections, durable=durable)
-        return Job(source.shown, wish, path)
+    typed = tuple(listing.Entry((url, *options.mirror)) for url in options.urls)
+    listed = listing.parse(text_of(options.from_file, MAX_LIST_BYTES)) if options.from_file else ()
+    return (*typed, *listed, *_described(options.metalink))
 
 
-def _say(outcome: Outcome, *, as_json: bool) -> None:
-    job, done, error = outcome.job, outcome.done, outcome.error
-    if as_json:
-        row: dict[str, Any] = {"url": job.shown, "path": str(job.path), "error": error.to_json() if error else None}
-        if done is not None:
-            row |= {"resumed_bytes": done.resumed_bytes, "size_bytes": done.size_bytes, **done.sums}
-            row |= {"proofs": list(done.proofs), "restarts": done.restarts}
-        print_json([row])
-    elif error is not None:
-        click.echo(f"headrace: {job.shown}: {error.message}\n  {error.hint}".rstrip(), err=True)
-    else:
-        click.echo(str(job.path))
-    sys.stdout.flush()
+def _described(paths: tuple[Path, ...]) -> Iterator[Entry]:
+    """Yield the files that Metalinks describe; raises ``InvalidRequest``."""
+    if not paths:
+        return
+    from headrace.download import listing, metalink
+
+    for path in paths:
+        for one in metalink.read(path):
+            urls = tuple(mirror.url for mirror in one.mirrors)
+            yield listing.Entry(
+                urls, name=one.name, promises=one.promises, size_bytes=one.size_bytes, pieces=one.pieces
+            )

@@ -20,7 +20,7 @@ def publish(folder: Path, target: str, endpoint_url: str | None, as_json: bool) 
     """Upload a folder of streams: media first, manifests last, each verified. AWS_* as usual."""
     from headrace import publish as engine
     from headrace.errors import InvalidRequest
-    from headrace.stores.s3 import Endpoint, S3Bucket
+    from headrace.stores.s3 import S3Bucket, endpoint_of
 
     bucket, _, prefix = target.removeprefix("s3://").partition("/")
     if not target.startswith("s3://") or not bucket:
@@ -30,12 +30,7 @@ def publish(folder: Path, target: str, endpoint_url: str | None, as_json: bool) 
     )
     if not names:
         raise InvalidRequest(f"{folder} holds no files")
-    endpoint = Endpoint(
-        url=endpoint_url or "",
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", ""),
-        secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-    )
+    endpoint = endpoint_of(os.environ, endpoint_url)
     top = tuple(name for name in ("master.m3u8", "manifest.mpd") if name in names)
     started = time.monotonic()
     sizes = engine.publish(

@@ -8,7 +8,7 @@
    starts again, old and new bytes are never spliced.
 3. The journal claims blocks by their hashes, and is believed after comparing (``journal``, ``part``).
 4. Bytes are asked for unencoded, because lengths and ranges count encoded ones.
-5. Each hop's address is checked by ``guard``.
+5. Each hop's address is checked by ``guard``, and shown what ``access`` allows it to see.
 6. Each request has its turn at its host (``turns``, ``headrace.hosts``).
 
 ``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` has its
@@ -16,8 +16,9 @@ connections, ``ranges`` (pure) shares the file out, ``offer``, ``proof`` and ``m
 read what replies and publishers say, ``body`` reads the bytes, ``bandwidth`` slows them.
 """
 
+from headrace.download.access import Access
 from headrace.download.bandwidth import Bandwidth
 from headrace.download.guard import Guard
 from headrace.download.transfer import Downloader, Wish
 
-__all__ = ["Bandwidth", "Downloader", "Guard", "Wish"]
+__all__ = ["Access", "Bandwidth", "Downloader", "Guard", "Wish"]

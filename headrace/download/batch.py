@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Protocol
 
 import structlog
 
+from headrace.download.guard import stoppable
 from headrace.download.transfer import Downloader, Wish
 from headrace.errors import Cancelled, HeadraceError
 from headrace.model import Downloaded, Progress
@@ -38,10 +40,9 @@ class Job:
 
     shown: str
     """The source as people may see it."""
-    wish: Wish | None
     path: Path
-    error: HeadraceError | None = None
-    """Why nothing can be fetched at all; then there is no wish."""
+    wish: Callable[[], Wish]
+    """Makes the wish when a try begins, because signed addresses don't live long; may raise a ``HeadraceError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,20 @@ class Outcome:
     error: HeadraceError | None = None
 
 
-def fetch_all(
-    downloader: Downloader, jobs: Sequence[Job], *, at_once: int, on_progress: Callable[[Job, Progress], None]
-) -> Iterator[Outcome]:
+class Watcher(Protocol):
+    """Who is told how jobs are getting on; called from several threads."""
+
+    def started(self, job: Job) -> None:
+        """Take note that a job's turn has come."""
+
+    def progress(self, job: Job, progress: Progress) -> None:
+        """Take note of how far a file is."""
+
+    def retrying(self, job: Job, error: HeadraceError, wait_seconds: float) -> None:
+        """Take note that a job is tried again after a pause."""
+
+
+def fetch_all(downloader: Downloader, jobs: Sequence[Job], *, at_once: int, watcher: Watcher) -> Iterator[Outcome]:
     """Fetch every job, ``at_once`` at a time; yield each outcome as it is known.
 
     Left early, it stops what is going on; what came is kept for another call.
@@ -63,7 +75,7 @@ def fetch_all(
     stop = threading.Event()
 
     def one(job: Job) -> Outcome:
-        return _fetch(downloader, job, on_progress, stop)
+        return _fetch(downloader, job, watcher, stop)
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="file") as pool:
         going = [pool.submit(one, job) for job in jobs]
@@ -76,14 +88,13 @@ def fetch_all(
                 future.cancel()
 
 
-def _fetch(
-    downloader: Downloader, job: Job, on_progress: Callable[[Job, Progress], None], stop: threading.Event
-) -> Outcome:
-    if job.wish is None:
-        return Outcome(job, error=job.error)
+def _fetch(downloader: Downloader, job: Job, watcher: Watcher, stop: threading.Event) -> Outcome:
+    watcher.started(job)
     for left in range(TRIES - 1, -1, -1):
         try:
-            done = downloader.fetch(job.wish, job.path, on_progress=lambda now: on_progress(job, now), stop=stop)
+            with stoppable(stop):
+                wish = job.wish()
+            done = downloader.fetch(wish, job.path, on_progress=lambda now: watcher.progress(job, now), stop=stop)
         except Cancelled as error:
             return Outcome(job, error=error)
         except HeadraceError as error:
@@ -93,7 +104,8 @@ def _fetch(
             )
             if not error.retryable or not left or pause > MOST_PATIENCE_SECONDS:
                 return Outcome(job, error=error)
-            log.warning("download.again", source=job.shown, why=error.message, wait_seconds=round(pause, 1))
+            log.info("download.again", source=job.shown, why=error.message, wait_seconds=round(pause, 1))
+            watcher.retrying(job, error, pause)
             if stop.wait(pause):
                 return Outcome(job, error=error)
         else:

@@ -141,8 +141,8 @@ class Wire:
         self.reusable = response.http_version == "HTTP/1.1" and _stays_open(response.headers)
         self.own = contextlib.ExitStack()
         """Closes the connection."""
-        self.address = self._stream.address
-        """The checked address of the other end."""
+        self.public = False
+        """Whether the other end is on the public internet; who keeps the connection knows."""
         found, tls = self._stream.get_extra_info("socket"), self._stream.get_extra_info("ssl_object")
         # Through an https proxy TLS runs inside TLS (an SSLObject), and the socket has the outer one's bytes.
         self._socket: socket.socket | None = None if isinstance(tls, ssl.SSLObject) else found

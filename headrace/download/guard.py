@@ -91,6 +91,21 @@ class Guard:
             return True
         return may_be_private or is_public(address)
 
+    def check(self, host: str | None, port: int | None, *, may_be_private: bool) -> bool:
+        """Check a host that a proxy will connect to; return whether it is public as far as can be seen.
+
+        The proxy resolves the name again, and perhaps to something else: that is its operator's
+        business. A name that has no address here is left to it altogether. Raises ``AddressForbidden``.
+        """
+        try:
+            addresses = resolve(host or "", port or 0)
+        except (SourceUnresolvable, SourceUnavailable):
+            return True
+        for address in addresses:
+            if not self.allows(address, may_be_private=may_be_private):
+                raise AddressForbidden(f"{host} has the address {address}, which is not allowed", address=str(address))
+        return all(is_public(address) for address in addresses)
+
 
 def is_public(address: Address) -> bool:
     """Return whether an address, and every IPv4 address inside it, is on the public internet."""
@@ -133,6 +148,32 @@ class GuardedTransport(httpx.HTTPTransport):
         )
 
 
+class ProxiedTransport(httpx.HTTPTransport):
+    """httpx's transport through a proxy, whose own address is the choice of who named it.
+
+    Where the proxy connects to is checked before, as far as that can be seen from here (``Guard.check``).
+    """
+
+    def __init__(
+        self,
+        proxy: str,
+        login: tuple[str, str] | None,
+        *,
+        limits: httpx.Limits,
+        tls: ssl.SSLContext,
+        proxy_tls: ssl.SSLContext | None,
+    ) -> None:
+        self._pool = httpcore.HTTPProxy(
+            proxy,
+            proxy_auth=(login[0].encode(), login[1].encode()) if login else None,
+            ssl_context=tls,
+            proxy_ssl_context=proxy_tls,
+            max_connections=limits.max_connections,
+            max_keepalive_connections=limits.max_keepalive_connections,
+            network_backend=_ProxyBackend(Guard(), may_be_private=True),
+        )
+
+
 class _GuardedBackend(httpcore.SyncBackend):
     def __init__(self, guard: Guard, *, may_be_private: bool) -> None:
         super().__init__()
@@ -161,6 +202,14 @@ class _GuardedBackend(httpcore.SyncBackend):
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise SourceUnavailable(f"{host} refuses connections on port {port}") from failure
+
+
+class _ProxyBackend(_GuardedBackend):
+    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore.NetworkStream:
+        try:
+            return super().connect_tcp(host, port, *args, **kwargs)
+        except (SourceUnresolvable, SourceUnavailable) as error:
+            raise type(error)(f"the proxy can't be reached: {error.message}", hint="Check its address.") from error
 
 
 class _Stream(httpcore.NetworkStream):

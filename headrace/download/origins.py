@@ -13,17 +13,18 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import httpx
 import structlog
 
 from headrace.download import offer as offers
 from headrace.download import ranges
+from headrace.download.access import Access, same_origin
 from headrace.download.body import Reply
 from headrace.download.journal import Validator
 from headrace.download.offer import Offer
-from headrace.download.session import Session, check_status, same_origin
+from headrace.download.session import Session, check_status
 from headrace.download.turns import NoRoom
 from headrace.errors import HeadraceError, SourceChanged, SourceEmpty, SourceError, SourceRefused
 from headrace.source import redact
@@ -52,7 +53,7 @@ class UnableToRange(Exception):  # noqa: N818 - not an error: another way is tak
 class Origin:
     """One address of the file."""
 
-    def __init__(self, session: Session, url: str, private: Mapping[str, str]) -> None:
+    def __init__(self, session: Session, url: str, access: Access) -> None:
         self.url = url
         self.pinned = UNPINNED
         self.active = 0
@@ -61,7 +62,7 @@ class Origin:
         self.left_out = False
         self.bad_pieces = 0
         self._session = session
-        self._private = private
+        self._access = access
         self._if_range = True
         self._whole_answers = 0
 
@@ -72,7 +73,7 @@ class Origin:
         ``UnableToRange`` where the whole must be asked for, or a ``SourceError``.
         """
         asked = {"Range": f"bytes=0-{ranges.MIN_BLOCK_BYTES - 1}"} if ranged else {}
-        reply = stack.enter_context(self._session.get(self.url, asked, private=self._private))
+        reply = stack.enter_context(self._session.get(self.url, asked, access=self._access))
         if offers.is_empty(reply):
             raise SourceEmpty("the source has no bytes")
         if asked and reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -116,7 +117,7 @@ class Origin:
         for plainly in (not self._if_range, True):
             asked = self._range(start, end, plainly=plainly)
             with contextlib.ExitStack() as mine:
-                reply = mine.enter_context(self._session.get(self.url, asked, private=self._private))
+                reply = mine.enter_context(self._session.get(self.url, asked, access=self._access))
                 check_status(reply)
                 offer = offers.of(reply)
                 if offer.ranged:
@@ -143,10 +144,11 @@ class Origin:
 class Origins:
     """The places that have a file, the preferred one first; for any thread."""
 
-    def __init__(self, session: Session, url: str, mirrors: Sequence[str], private: Mapping[str, str]) -> None:
+    def __init__(self, session: Session, url: str, mirrors: Sequence[str], access: Access) -> None:
         self._lock = threading.Lock()
         self._live = [
-            Origin(session, one, private if same_origin(one, url) else {}) for one in dict.fromkeys((url, *mirrors))
+            Origin(session, one, access if same_origin(one, url) else access.elsewhere())
+            for one in dict.fromkeys((url, *mirrors))
         ]
         self.current = self._live[0]
         """The one that the download began with."""

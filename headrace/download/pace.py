@@ -49,7 +49,12 @@ class Pace:
             speed = self.speed(now)
             eta = (size_bytes - done_bytes) / speed if size_bytes and speed > 0 else None
             fraction = min(1.0, done_bytes / size_bytes) if size_bytes else None
-            self._on_progress(Progress(fraction, speed, eta, connections))
+            self._on_progress(Progress(fraction, speed, eta, connections, done_bytes, size_bytes))
+
+    def checked(self, checked_bytes: int, size_bytes: int) -> None:
+        """Tell who wants to know how much has been read again, where everything is there."""
+        if self._on_progress is not None:
+            self._on_progress(Progress(1.0, None, None, 0, size_bytes, size_bytes, checked_bytes))
 
     def speed(self, now: float) -> float:
         """Return the recent bytes a second."""

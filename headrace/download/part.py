@@ -440,22 +440,32 @@ class Part:
 
     # The end
 
-    def digests(self, size_bytes: int, stop: Stop | None = None) -> dict[str, str] | None:
+    def digests(
+        self, size_bytes: int, stop: Stop | None = None, on_wait: Callable[[int], None] | None = None
+    ) -> dict[str, str] | None:
         """Return the digests of the whole as hex, or ``None`` where damaged blocks must come again first.
 
-        Waits until everything is hashed. Raises ``DiskFull``, or ``Cancelled`` when ``stop`` was set.
+        Waits until everything is hashed, and tells ``on_wait`` now and then how much is.
+        Raises ``DiskFull``, or ``Cancelled`` when ``stop`` was set.
         """
         with self._changed:
             self._whole = size_bytes
             self._follow(size_bytes)
             self._changed.notify_all()  # the last block of a file of unknown length is complete only now
-            while not self._changed.wait_for(lambda: self._settled(size_bytes), SLICE_SECONDS):
-                if stop is not None and stop.is_set():
-                    raise Cancelled("the download was stopped")
+        while not self._wait_until_settled(size_bytes):
+            if stop is not None and stop.is_set():
+                raise Cancelled("the download was stopped")
+            if on_wait is not None:
+                on_wait(self._hashed)
         self.check()
         if self._hashed < size_bytes:
             return None
         return {name: digest.hexdigest() for name, digest in self._digests.items()}
+
+    def _wait_until_settled(self, size_bytes: int) -> bool:
+        """Return whether that was so within a slice of time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._settled(size_bytes), SLICE_SECONDS)
 
     def _settled(self, size_bytes: int) -> bool:
         return self._hashed >= size_bytes or bool(self._damaged) or self._failure is not None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,11 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from headrace import __version__
+from headrace.download import access as accesses
+from headrace.download import proxies, tls
+from headrace.download.access import DIRECT, OPEN, Access, Origin, Route
 from headrace.download.body import ANSWER_SECONDS, READ_SECONDS, Body, Reply, Wire, length_of
-from headrace.download.guard import Address, Guard, GuardedTransport, is_public, within
+from headrace.download.guard import Guard, GuardedTransport, ProxiedTransport, is_public, within
 from headrace.download.turns import COUNTED, Turns
 from headrace.errors import (
     HeadraceError,
@@ -47,12 +50,16 @@ MAX_RETRY_AFTER_SECONDS = 24 * 3600.0
 MAX_IDLE = 64
 """Connections that are kept for another request."""
 
-_Key = tuple[str, str | None, int | None, bool]
-"""Whom a connection is to, and whether a private address was allowed for it."""
+_Key = tuple[Origin, bool, Route]
+"""Whom a connection is to, whether a private address was allowed for it, and what it was made with."""
 
 _TARGET = re.compile(r"/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 """A request's target that is sent as it stands (RFC 3986, section 3.3 and 3.4)."""
 
+
+CHECKED_SECONDS = 60.0
+"""How long a host's address isn't looked up again for a proxy: where only that resolves names, each look-up may take
+seconds to fail."""
 
 MAX_CONNECTIONS = 1024
 """Of one session to all hosts together; what one host gets is decided elsewhere."""
@@ -64,22 +71,19 @@ class Session:
     """Connections to sources, with redirects followed by us because each hop is a decision.
 
     Several threads may use one session. Connections are used again as long as their replies
-    are read to the end.
+    are read to the end, for requests of the same route.
     """
 
     def __init__(self, guard: Guard, hosts: Hosts | None = None) -> None:
         """``hosts`` is the book that says who may be asked when; by default one of this session's own."""
         hosts = hosts or LocalHosts()
-        tls = ssl.create_default_context()
-        self._typed_may_be_private = guard.typed_may_be_private
-        most_idle = 0 if hosts.shared else None
-        self._strict = _client(guard, tls, most_idle, may_be_private=False)
-        self._typed = (
-            _client(guard, tls, most_idle, may_be_private=True) if guard.typed_may_be_private else self._strict
-        )
+        self._guard = guard
+        self._most_idle = 0 if hosts.shared else None
         self._lock = threading.Lock()
         self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
         self._idle_seconds = hosts.idle_seconds
+        self._clients: dict[tuple[Route, bool], httpx.Client] = {}
+        self._checked: dict[tuple[str | None, bool], tuple[bool, float]] = {}
         self._turns = Turns(hosts, self._shed)
         self._own = contextlib.ExitStack()
         self._own.callback(hosts.each_beat(self._tidy))
@@ -91,27 +95,27 @@ class Session:
             idle, self._idle = self._idle, {}
         for wire, _ in (pair for kept in idle.values() for pair in kept):
             wire.own.close()
-        self._strict.close()
-        self._typed.close()
+        for client in self._clients.values():
+            client.close()
 
     @contextlib.contextmanager
-    def get(self, url: str, headers: Mapping[str, str], *, private: Mapping[str, str] | None = None) -> Iterator[Reply]:
+    def get(self, url: str, headers: Mapping[str, str], *, access: Access = OPEN) -> Iterator[Reply]:
         """Open a GET after its redirects; the body is not read yet, and any status is returned.
 
-        ``private`` headers (credentials) go to the first origin only. Raises a ``SourceError``.
+        ``access`` decides for each hop what it is shown. Raises a ``SourceError``, or
+        ``InvalidRequest`` where a certificate can't be used.
         """
         with _translated(url), contextlib.ExitStack() as stack:
-            yield self._follow(stack, url, dict(headers), dict(private or {}))
+            yield self._follow(stack, url, dict(headers), access)
 
-    def _follow(
-        self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], private: dict[str, str]
-    ) -> Reply:
-        may_be_private = self._typed_may_be_private
+    def _follow(self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], access: Access) -> Reply:
+        may_be_private = self._guard.typed_may_be_private
         url = first
         for _ in range(MAX_REDIRECTS + 1):
-            sent = headers | private if _origin(url) == _origin(first) else headers
+            sent = headers if access is OPEN else access.headers_to(url, first) | headers
+            route = DIRECT if access is OPEN else access.route_to(url, first)
             hop = stack.enter_context(contextlib.ExitStack())
-            reply, public = self._send(hop, url, sent, may_be_private=may_be_private)
+            reply, public = self._send(hop, url, sent, route, may_be_private=may_be_private)
             target = reply.headers.get("location")
             if reply.status not in REDIRECTS or target is None:
                 return reply
@@ -121,11 +125,11 @@ class Session:
         raise RedirectRefused(f"{redact(first)} redirects more than {MAX_REDIRECTS} times")
 
     def _send(
-        self, hop: contextlib.ExitStack, url: str, headers: dict[str, str], *, may_be_private: bool
+        self, hop: contextlib.ExitStack, url: str, headers: dict[str, str], route: Route, *, may_be_private: bool
     ) -> tuple[Reply, bool]:
         """Send a GET over a connection that is free, else a new one; also return whether its peer is public."""
-        key = (*_origin(url), may_be_private)
-        host, target = _host(key), _target(url)
+        key = (accesses.origin(url), may_be_private, route)
+        host, target = _host(key), _target(url, route)
         kept = partial(self._take, key) if target is not None else _none
         while True:
             wire, own = self._turns.take(host, kept)
@@ -134,9 +138,10 @@ class Session:
                 reply: Reply | None
                 try:
                     if wire is None or target is None:
-                        reply, address = self._open(own, url, headers, may_be_private=may_be_private)
+                        reply, public = self._open(own, url, headers, route, may_be_private=may_be_private)
                     else:
-                        reply, address = self._ask(wire, url, target, headers), wire.address
+                        reply = self._ask(wire, url, target, headers | _for_proxy(url, route))
+                        public = wire.public
                 except SourceTruncated:
                     continue  # the server has closed it meanwhile: nothing was done, another one is asked
                 except COUNTED as error:
@@ -147,20 +152,41 @@ class Session:
                     continue
                 self._turns.answered(host, url, reply.status, _retry_after(reply))
                 ours.pop_all()
-                hop.callback(self._end, key, own, reply.body)
-                return reply, is_public(address)
+                hop.callback(self._end, key, own, reply.body, public=public)
+                return reply, public
 
     def _open(
-        self, own: contextlib.ExitStack, url: str, headers: dict[str, str], *, may_be_private: bool
-    ) -> tuple[Reply, Address]:
-        """Ask over a new connection, which ``own`` will close; also return its peer's address."""
-        client = self._typed if may_be_private else self._strict
+        self, own: contextlib.ExitStack, url: str, headers: dict[str, str], route: Route, *, may_be_private: bool
+    ) -> tuple[Reply, bool]:
+        """Ask over a new connection, which ``own`` will close; also return whether its peer is public."""
+        proxied = None if route.proxy is None else self._check(accesses.origin(url), may_be_private=may_be_private)
         with within(ANSWER_SECONDS):
-            response = own.enter_context(client.stream("GET", url, headers=headers))
+            response = own.enter_context(
+                self._client(route, may_be_private=may_be_private).stream("GET", url, headers=headers)
+            )
         fields = dict(response.headers)
         body = Body(length_of(response.status_code, fields), response=response)
-        reply = Reply(response.status_code, response.reason_phrase, fields, url, body)
-        return reply, response.extensions["network_stream"].address
+        public = is_public(response.extensions["network_stream"].address) if proxied is None else proxied
+        return Reply(response.status_code, response.reason_phrase, fields, url, body), public
+
+    def _check(self, origin: Origin, *, may_be_private: bool) -> bool:
+        """Return whether a host behind a proxy is public (``Guard.check``), as it was found out lately."""
+        _, host, port = origin
+        public, since = self._checked.get((host, may_be_private), (False, -math.inf))
+        if time.monotonic() - since > CHECKED_SECONDS:
+            public = self._guard.check(host, port, may_be_private=may_be_private)
+            self._checked[host, may_be_private] = public, time.monotonic()
+        return public
+
+    def _client(self, route: Route, *, may_be_private: bool) -> httpx.Client:
+        """Return what makes connections of a kind; made when it is first needed."""
+        strict = not (may_be_private and self._guard.typed_may_be_private)
+        with self._lock:
+            found = self._clients.get((route, strict))
+            if found is None:
+                found = _client(self._guard, route, self._most_idle, may_be_private=not strict)
+                self._clients[route, strict] = found
+            return found
 
     def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply | None:
         """Ask over a kept connection; ``None`` where only httpx could read the answer's body."""
@@ -185,13 +211,13 @@ class Session:
                 return wire
             wire.own.close()
 
-    def _end(self, key: _Key, own: contextlib.ExitStack, body: Body) -> None:
+    def _end(self, key: _Key, own: contextlib.ExitStack, body: Body, *, public: bool) -> None:
         """Keep the connection of a body that was read to its end, and close it else."""
         wire, host = body.wire(), _host(key)
         if wire is None or self._turns.is_wanted_elsewhere(host):
             own.close()
             return
-        wire.own = own
+        wire.own, wire.public = own, public
         now = time.monotonic()
         with self._lock:
             self._idle.setdefault(key, []).append((wire, now))
@@ -235,20 +261,28 @@ class Session:
             del self._idle[key]
         return pair[0]
 
-    def read(self, url: str, headers: Mapping[str, str], max_bytes: int) -> tuple[Reply, bytes]:
+    def read(self, url: str, headers: Mapping[str, str], max_bytes: int, access: Access = OPEN) -> tuple[Reply, bytes]:
         """Return the answer to a GET (any status) with its body, which must be small."""
-        with self.get(url, headers) as reply:
+        with self.get(url, headers, access=access) as reply:
             content = reply.body.read(max_bytes)
             if content is None:
                 raise SourceTooLarge(f"{redact(url)} has more than {max_bytes} bytes", hint="Is it the right address?")
             return reply, content
 
 
-def _client(guard: Guard, tls: ssl.SSLContext, most_idle: int | None, *, may_be_private: bool) -> httpx.Client:
+def _client(guard: Guard, route: Route, most_idle: int | None, *, may_be_private: bool) -> httpx.Client:
     """``most_idle`` connections httpx may keep by itself, after bodies without a length; ``None``: any number."""
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=most_idle)
+    transport: httpx.HTTPTransport
+    if route.proxy is None:
+        transport = GuardedTransport(guard, may_be_private=may_be_private, limits=limits, tls=tls.context(route))
+    else:
+        address, login = proxies.split(route.proxy)
+        transport = ProxiedTransport(
+            address, login, limits=limits, tls=tls.context(route), proxy_tls=tls.proxy_context(route)
+        )
     return httpx.Client(
-        transport=GuardedTransport(guard, may_be_private=may_be_private, limits=limits, tls=tls),
+        transport=transport,
         trust_env=False,
         # Cookies of one download are no business of the next one, which may be another owner's.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -257,32 +291,37 @@ def _client(guard: Guard, tls: ssl.SSLContext, most_idle: int | None, *, may_be_
     )
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def same_origin(one: str, other: str) -> bool:
-    """Return whether two URLs have the same scheme, host and port, as credentials are bound to."""
-    return _origin(one) == _origin(other)
-
-
 def _host(key: _Key) -> str:
-    return host_key(key[1], key[2])
+    return host_key(key[0][1], key[0][2])
 
 
 def _none() -> None:
     return None
 
 
-def _target(url: str) -> str | None:
+def _target(url: str, route: Route) -> str | None:
     """Return what a request for a URL asks for, or ``None`` where only httpx knows.
 
     It quotes, takes dots out of paths, and makes credentials of user info.
     """
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return target if _TARGET.fullmatch(target) and "/." not in target and "@" not in parts.netloc else None
+    if not _TARGET.fullmatch(target) or "/." in target or "@" in parts.netloc:
+        return None
+    return f"http://{parts.netloc}{target}" if _is_forwarded(url, route) else target
+
+
+def _is_forwarded(url: str, route: Route) -> bool:
+    """Return whether the proxy itself reads the request: it does so for http, and hands on what is TLS."""
+    return route.proxy is not None and urlsplit(url).scheme == "http"
+
+
+def _for_proxy(url: str, route: Route) -> dict[str, str]:
+    """Return the headers that httpx would add for the proxy."""
+    if route.proxy is None or not _is_forwarded(url, route):
+        return {}
+    _, login = proxies.split(route.proxy)
+    return {"Proxy-Authorization": accesses.basic(*login)} if login else {}
 
 
 def _next_hop(url: str, target: str) -> str:
@@ -336,11 +375,37 @@ def _translated(url: str) -> Iterator[None]:
         yield
     except HeadraceError:
         raise
+    except httpx.ProxyError as error:
+        raise _from_proxy(str(error)) from error
     except httpx.TimeoutException as error:
         raise SourceTimeout(f"{shown} sent nothing for too long") from error
     except httpx.RemoteProtocolError as error:
         raise SourceTruncated(f"{shown} broke off: {error}") from error
     except httpx.TransportError as error:
-        raise SourceUnavailable(f"{shown} can't be read: {error}") from error
+        raise _from_tls(shown, str(error)) or SourceUnavailable(f"{shown} can't be read: {error}") from error
     except (httpx.InvalidURL, ValueError) as error:
         raise SourceRefused(f"{shown} can't be asked for: {error}") from error
+
+
+def _from_tls(shown: str, said: str) -> HeadraceError | None:
+    """Return the error that OpenSSL's words about certificates mean: another try changes nothing."""
+    if "CERTIFICATE_VERIFY_FAILED" in said:
+        reason = said.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl.c")[0]
+        return SourceRefused(
+            f"{shown} can't be trusted: {reason}", hint="If it is right, name the authority that has signed it (--ca)."
+        )
+    if "ALERT_CERTIFICATE_REQUIRED" in said:
+        return SourceForbidden(f"{shown} wants a certificate of the client's", hint="Name one, and its key.")
+    return None
+
+
+def _from_proxy(said: str) -> HeadraceError:
+    """Return the error that a proxy's refusal of a tunnel means; httpcore hands on its status line."""
+    status = said.partition(" ")[0]
+    if status == "407":
+        return SourceForbidden(
+            "the proxy wants a login (407)", hint="Give it as http://USER:PASSWORD@HOST:PORT in the environment."
+        )
+    if status.startswith("4"):
+        return SourceForbidden(f"the proxy refuses the connection: {said}", hint="Its operator knows what it allows.")
+    return SourceUnavailable(f"the proxy can't make the connection: {said}")

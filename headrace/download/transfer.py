@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from headrace.download import proof, ranges
+from headrace.download.access import OPEN, Access
 from headrace.download.bandwidth import Bandwidth
 from headrace.download.crew import Crew, Opened, Share
 from headrace.download.guard import Guard, stoppable
@@ -57,8 +58,8 @@ class Wish:
     promises: tuple[Promise, ...] = ()
     """What the bytes must be."""
     max_bytes: int = 1 << 62
-    headers: dict[str, str] = field(default_factory=dict)
-    """Sent to the first origin only."""
+    access: Access = OPEN
+    """What is shown to get in."""
     mirrors: tuple[str, ...] = ()
     """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
     size_bytes: int | None = None
@@ -98,9 +99,9 @@ class Downloader:
         with stoppable(stop):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
-    def read(self, url: str, max_bytes: int) -> bytes:
+    def read(self, url: str, max_bytes: int, access: Access = OPEN) -> bytes:
         """Return a small file's bytes; raises a ``SourceError``."""
-        reply, content = self._session.read(url, {}, max_bytes)
+        reply, content = self._session.read(url, {}, max_bytes, access)
         check_status(reply)
         return content
 
@@ -115,7 +116,7 @@ class _Transfer:
         self._destination = destination
         self._on_progress = on_progress
         self._stop = stop
-        self._origins = Origins(session, wish.url, wish.mirrors, wish.headers)
+        self._origins = Origins(session, wish.url, wish.mirrors, wish.access)
         self._ranges = True
         self._size: int | None = wish.size_bytes
         self._asks = False
@@ -288,7 +289,8 @@ class _Transfer:
         size = self._size_of(part)
         if size == 0:
             raise SourceEmpty("the source has no bytes")
-        while (sums := part.digests(size, self._stop)) is None:
+        checked = Pace(part.done_bytes, self._on_progress).checked
+        while (sums := part.digests(size, self._stop, lambda count: checked(count, size))) is None:
             self._again(part)
         return sums
 

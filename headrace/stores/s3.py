@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,13 @@ from typing import Any
 import boto3
 import httpx
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
 from obstore.store import S3Store
 from urllib3.exceptions import HTTPError as BrokenBody
 
@@ -54,6 +61,19 @@ class Endpoint:
     secret_access_key: str
     public_url: str = ""
     """As players reach it; empty means they can't."""
+    session_token: str = ""
+    """Of temporary keys."""
+
+
+def endpoint_of(environment: Mapping[str, str], url: str | None) -> Endpoint:
+    """Return the endpoint that ``AWS_*`` describe; ``url`` is that of another S3 than AWS."""
+    return Endpoint(
+        url=url or "",
+        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+        access_key_id=environment.get("AWS_ACCESS_KEY_ID", ""),
+        secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY", ""),
+        session_token=environment.get("AWS_SESSION_TOKEN", ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +106,7 @@ class S3Bucket(ObstoreBucket):
                 "region": endpoint.region,
                 "access_key_id": endpoint.access_key_id,
                 "secret_access_key": endpoint.secret_access_key,
+                **({"session_token": endpoint.session_token} if endpoint.session_token else {}),
                 **({"endpoint": endpoint.url} if endpoint.url else {}),
                 "virtual_hosted_style_request": not endpoint.url,
             },
@@ -275,13 +296,37 @@ class S3Bucket(ObstoreBucket):
         return False
 
 
+class Presigner:
+    """Signs addresses of objects in any bucket of an endpoint; for any thread.
+
+    Without keys in its endpoint it takes those that AWS' own tools would take here (a profile, a role).
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _client(self) -> Any:
+        return _client(self._endpoint, self._endpoint.url)
+
+    def get(self, bucket: str, key: str, seconds: int) -> str:
+        """Return a URL that reads an object for so long; raises ``StoreRefused`` where there are no keys."""
+        with _translated(bucket), self._lock:  # boto3 makes clients in one thread at a time
+            url: str = self._client.generate_presigned_url(
+                "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+            )
+            return url
+
+
 def _client(endpoint: Endpoint, url: str) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=url or None,
         region_name=endpoint.region,
-        aws_access_key_id=endpoint.access_key_id,
-        aws_secret_access_key=endpoint.secret_access_key,
+        aws_access_key_id=endpoint.access_key_id or None,
+        aws_secret_access_key=endpoint.secret_access_key or None,
+        aws_session_token=endpoint.session_token or None,
         config=Config(
             signature_version="s3v4",
             retries={"total_max_attempts": TRIES, "mode": "standard"},
@@ -305,5 +350,10 @@ def _translated(bucket: str) -> Iterator[None]:
         if status in {httpx.codes.FORBIDDEN, httpx.codes.UNAUTHORIZED, httpx.codes.BAD_REQUEST}:
             raise StoreRefused(f"the object store refuses access to {bucket}: {said}") from error
         raise StoreUnavailable(f"the object store failed at {bucket}: {said}") from error
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound) as error:
+        raise StoreRefused(
+            "there are no keys for the object store",
+            hint="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE.",
+        ) from error
     except (BotoCoreError, BrokenBody) as error:
         raise StoreUnavailable(f"the object store does not answer: {error}") from error

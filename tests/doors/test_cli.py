@@ -22,14 +22,14 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 BLAKE3 = blake3.blake3(BODY).hexdigest()
 
 
-def headrace(*words, **environment):
+def headrace(*words, timeout=120, **environment):
     """Run a command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "headrace.cli", *map(str, words)],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
 
@@ -53,9 +53,11 @@ def test_fetch_takes_many_and_says_which_failed(server, tmp_path):
     listed.write_text(f"# films\n{server.url}/good\n\n{server.url}/missing\n")
     done = headrace("fetch", "--from-file", listed, "-d", tmp_path / "out", "--json")
     assert done.returncode == 3
-    good, bad = sorted(map(json.loads, done.stdout.splitlines()), key=lambda row: row["url"])
-    assert (good["blake3"], good["error"]) == (BLAKE3, None)
-    assert bad["error"]["code"] == "source_not_found"
+    *rows, summary = map(json.loads, done.stdout.splitlines())
+    good, bad = sorted(rows, key=lambda row: row["url"])
+    assert (good["event"], good["blake3"], good["error"]) == ("finished", BLAKE3, None)
+    assert (bad["event"], bad["error"]["code"]) == ("failed", "source_not_found")
+    assert (summary["event"], summary["files"], summary["failed"], summary["bytes"]) == ("summary", 2, 1, len(BODY))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
     assert headrace("fetch", server.url + "/missing", "-o", tmp_path / "x").returncode == 1
 

@@ -15,8 +15,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from headrace import credentials
 from headrace import recipe as recipes
 from headrace.cli import COMMANDS, cli
+from headrace.download import listing
 from headrace.settings import Settings
 from tests.conftest import ROOT
 
@@ -144,6 +146,26 @@ def test_the_guides_recipe_is_web_with_every_field():
     whole = recipes.named("web").model_dump(mode="json")
     assert {**shown, "name": "web"} == whole
     assert recipes.parse(shown).identity == recipes.named("web").identity
+
+
+def test_the_documented_credential_can_be_used():
+    """The TOML of the settings says all that a section can say."""
+    block = next(one for one in _FENCE.findall(read(ROOT / "docs/settings.md")) if one.startswith("[archive]"))
+    (found,) = credentials.parse(block, ROOT).values()
+    assert found.shown.hosts == ("archive.example.org", "*.example.net")
+    for key in credentials._KINDS:
+        assert re.search(rf"\b{key} = ", block), key
+
+
+def test_the_documented_list_can_be_read():
+    """And it names every option that there is."""
+    text = read(ROOT / "docs/guide.md")
+    block = next(one for one in _FENCE.findall(text) if one.startswith("# one file from"))
+    first, second = listing.parse(block)
+    assert len(first.urls) == 2
+    assert (first.name, first.folder, second.connections) == ("rivers.mkv", "films/2026", 4)
+    for option in listing._OPTIONS:
+        assert f"`{option}`" in text, option
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, "watch add"])

@@ -71,6 +71,7 @@ def test_health_needs_no_token(stack):
         ({"sources": ["/etc/passwd"]}, "invalid_source"),
         ({"sources": ["file:///etc/passwd"]}, "invalid_source"),
         ({"sources": ["s3://secret-bucket/film.mp4"]}, "invalid_source"),
+        ({"sources": ["http://ada:love@h/a"]}, "invalid_source"),
         ({"sources": [{"source": "http://h/a", "sha256": "x"}]}, "invalid_request"),
         ({"sources": ["http://h/a"], "unknown": 1}, "invalid_request"),
         ({"sources": ["http://h/a"], "key": ""}, "invalid_request"),

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from headrace.download import Downloader, Guard, Wish
+from headrace.download.access import Access
 from headrace.download.batch import unique_name
 from headrace.download.guard import is_public
 from headrace.download.proof import promise
@@ -313,7 +314,7 @@ def test_private_headers_stay_with_their_origin(server, tmp_path):
         handler.at_away = lambda self: self._send(302, Location=target)  # type: ignore[attr-defined]
         with serving() as first:
             first.RequestHandlerClass = handler
-            wish = Wish(first.url + "/away", headers={"Authorization": "Bearer secret"})
+            wish = Wish(first.url + "/away", access=Access(bearer="secret"))
             fetch(wish, tmp_path / "film", guard=LOCAL)
             assert first.seen["/away"][0]["authorization"] == "Bearer secret"
         assert "authorization" not in other.seen["/good"][0]

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.download import Downloader, Guard, Wish, journal
 from headrace.download.body import Wire
+from headrace.download.part import Part
 from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
@@ -108,7 +109,7 @@ def test_without_an_etag_the_date_pins(server, tmp_path):
     assert server.seen["/large/dated"][-1]["if-range"] == "Sat, 21 Nov 2026 12:00:00 GMT"
 
 
-@pytest.mark.parametrize("name", ["bare", "weak", "without-ranges"])
+@pytest.mark.parametrize("name", ["bare", "weak", "empty-tag", "without-ranges"])
 def test_what_can_not_be_pinned_comes_over_one_connection(server, tmp_path, name):
     """No validator, a weak one, or no ranges at all: one body, from its beginning to its end."""
     done = fetch(server, name, tmp_path)
@@ -361,6 +362,26 @@ def tls_files(folder: Path) -> tuple[Path, Path]:
     plain = serialization.NoEncryption()
     paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
     return paths
+
+
+def test_a_resumed_file_tells_how_its_check_gets_on(server, tmp_path, monkeypatch):
+    """Reading what is there again takes its time where that is much, and nothing else is to be shown then."""
+    interrupted(server, "steady", tmp_path, 20 * BLOCK, connections=1)
+    hashed = Part._digest
+
+    def slowly(part: Part, block: memoryview) -> None:
+        time.sleep(0.03)
+        hashed(part, block)
+
+    monkeypatch.setattr(Part, "_digest", slowly)
+    monkeypatch.setattr("headrace.download.part.SLICE_SECONDS", 0.02)
+    seen: list[Progress] = []
+    assert fetch(server, "steady", tmp_path, on_progress=seen.append).path.read_bytes() == LARGE
+    checked = [one.checked_bytes for one in seen if one.checked_bytes is not None]
+    assert len(checked) > 3
+    assert checked == sorted(checked)
+    assert checked[-1] <= len(LARGE)
+    assert {one.size_bytes for one in seen} == {len(LARGE)}
 
 
 def test_damage_on_the_disk_costs_its_blocks_only(server, tmp_path):

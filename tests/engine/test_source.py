@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import InvalidSource
 from headrace.model import SourceKind
-from headrace.source import parse, redact, safe_name, title_of
+from headrace.source import parse, parse_ordered, redact, safe_name, title_of
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,24 @@ def test_titles_read_well():
 def test_redacting_keeps_the_path():
     """So that people recognise their source."""
     assert redact("http://h/p/q?a=1#f") == "http://h/p/q?a=…"
+
+
+@pytest.mark.parametrize(
+    "text", ["http://ada:hunter2@h/f", "https://ada@h/", "http://@h/", " http://:hunter2@[::1]/f "]
+)
+def test_an_order_holds_no_login(text):
+    """It would be stored; the hint says what to do instead. What a user types for ``fetch`` may have one."""
+    assert parse(text).kind is SourceKind.URL
+    with pytest.raises(InvalidSource) as caught:
+        parse_ordered(text)
+    assert "hunter2" not in caught.value.message + caught.value.hint
+    assert "credential" in caught.value.hint
+
+
+def test_an_order_takes_everything_else():
+    """As it is parsed."""
+    for text in ("http://h/a@b?c=d@e", "asset:abcdef12", "s3://bucket/a@b"):
+        assert parse_ordered(text) == parse(text)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_no_terms_take_no_room():
         {"mirrors": ["ftp://host/x"]},
         {"mirrors": ["http://h/x"] * 40},
         {"mirrors": ["file:///etc/passwd"]},
+        {"mirrors": ["https://user:secret@host/x"]},
         {"digests": {"sha256": "x"}},
         {"digests": {"crc7": "00"}},
         {"pieces": {"algorithm": "sha256", "length_bytes": 0, "values": ["a" * 64]}},

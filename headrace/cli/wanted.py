@@ -1,0 +1,115 @@
+"""What ``fetch`` was asked for becomes jobs: where each file goes, what it must be, how it is reached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace import source as sources
+from headrace.cli.logins import Logins
+from headrace.download import Access, Bandwidth, Downloader, Wish
+from headrace.download.batch import Job, unique_name
+from headrace.download.listing import Entry
+from headrace.download.proof import Promise
+from headrace.download.sums import Sums
+from headrace.errors import HeadraceError, InvalidSource
+from headrace.model import Source, SourceKind
+
+if TYPE_CHECKING:
+    from headrace.cli.fetch import Options
+    from headrace.stores.s3 import Presigner
+
+SIGNED_SECONDS = 7 * 24 * 3600
+"""The longest that SigV4 allows (Amazon S3 User Guide, "Sharing objects with presigned URLs"): a slow file
+is asked for piece by piece, and the signature stays in this process."""
+
+
+class Plan:
+    """Where each file goes, what it must be, and how it is reached."""
+
+    def __init__(self, options: Options, logins: Logins, downloader: Downloader) -> None:
+        """Raises ``InvalidRequest`` for checksums that are none."""
+        self._options = options
+        self._logins = logins
+        self._promises = options.promises
+        self._sums = Sums(downloader, options.sums) if options.sums else None
+        self._limits = (Bandwidth(options.limit_rate),) if options.limit_rate else ()
+        self._taken: dict[str, set[str]] = {}
+
+    def jobs(self, entries: tuple[Entry, ...]) -> list[Job]:
+        """Return what is to be done for each; what can't be done at all is a job that fails."""
+        return [self._job(entry) for entry in entries]
+
+    def _job(self, entry: Entry) -> Job:
+        path = self._options.output or self._options.directory or Path()
+        try:
+            source, mirrors = _source(entry), _mirrors(entry)
+        except HeadraceError as error:
+            return Job(sources.shown(entry.urls[0]), path, _failing(error))
+        if self._options.output is None:
+            taken = self._taken.setdefault(entry.folder, set())
+            path = path / entry.folder / unique_name(entry.name or source.name, taken)
+        return Job(source.shown, path, lambda: self._wish(source, mirrors, entry))
+
+    def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
+        url, access = self._reach(source.locator, entry)
+        bare = url if source.kind is SourceKind.URL else source.locator
+        return Wish(
+            url,
+            (*self._promises, *entry.promises, *self._listed(bare, source.name, entry)),
+            access=access,
+            mirrors=mirrors,
+            size_bytes=entry.size_bytes,
+            pieces=entry.pieces,
+            limits=self._limits,
+            connections=entry.connections or self._options.connections,
+            durable=self._options.fsync,
+        )
+
+    def _listed(self, address: str, name: str, entry: Entry) -> tuple[Promise, ...]:
+        """Return what a checksum file says of a file."""
+        if self._sums is None:
+            return ()
+        return self._sums.of(address, name, lambda where: self._reach(where, entry))
+
+    def _reach(self, address: str, entry: Entry) -> tuple[str, Access]:
+        """Return the URL for an address, signed now if it is an object's, and what is shown there."""
+        if not address.startswith("s3://"):
+            return self._logins.of(address, entry)
+        bucket, _, key = address.removeprefix("s3://").partition("/")
+        return self._presigner.get(bucket, key, SIGNED_SECONDS), self._logins.common.elsewhere()
+
+    @cached_property
+    def _presigner(self) -> Presigner:
+        from headrace.stores.s3 import Presigner, endpoint_of
+
+        return Presigner(endpoint_of(os.environ, self._options.endpoint_url))
+
+
+def _source(entry: Entry) -> Source:
+    """Return the source that an entry's first URL names; raises ``InvalidSource``."""
+    source = sources.parse(entry.urls[0])
+    if source.kind not in {SourceKind.URL, SourceKind.S3}:
+        raise InvalidSource(f"{source.shown} is not a URL", hint="Give an http(s) URL, or s3://BUCKET/KEY.")
+    return source
+
+
+def _mirrors(entry: Entry) -> tuple[str, ...]:
+    """Return an entry's other URLs; raises ``InvalidSource``."""
+    found = [sources.parse_url(mirror) for mirror in entry.urls[1:]]
+    for mirror in found:
+        if sources.has_user_info(mirror.locator):
+            raise InvalidSource(
+                f"the mirror {mirror.shown} has a login, which mirrors can't have", hint="Leave it out."
+            )
+    return tuple(mirror.locator for mirror in found)
+
+
+def _failing(error: HeadraceError) -> Callable[[], Wish]:
+    def wish() -> Wish:
+        raise error
+
+    return wish
