@@ -562,9 +562,9 @@ class _Handler(BaseHTTPRequestHandler):
         super().finish()
 
     def at_down(self) -> None:
-        """500 for as long as a test says so."""
-        if self.server.state.get("down"):
-            return self._send(500)
+        """An error for as long as a test says which."""
+        if status := self.server.state.get("down"):
+            return self._send(status)
         return self._ranged(BODY)
 
     def at_slow_to_answer(self) -> None:

@@ -36,7 +36,9 @@ COUNTED = (SourceUnavailable, SourceTimeout, httpx.TimeoutException, httpx.Trans
 """What a host's failure looks like before there is an answer."""
 
 _PAUSES = frozenset({httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE})
-_BUSY = frozenset({httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_EARLY, httpx.codes.TOO_MANY_REQUESTS})
+_DOWN = frozenset({408, 425, 429, 502, 503, 504, *range(520, 531)})
+"""Answers of a host that is overloaded or away, the last ones as proxies such as Cloudflare give
+them. A 500 isn't one: many servers answer so to one bad address, and well to all others."""
 
 Kept = Callable[[], Wire | None]
 """Gives a connection that is there and free, if there is one."""
@@ -129,7 +131,7 @@ class Turns:
 
     def answered(self, host: str, url: str, status: int, retry_after_seconds: float | None) -> None:
         """Report an answer. What an additional connection is refused with says nothing about the host."""
-        if status < httpx.codes.INTERNAL_SERVER_ERROR and status not in _BUSY:
+        if status not in _DOWN:
             self._hosts.succeeded(host)
         elif not _EXTRA.get():
             pause = retry_after_seconds if status in _PAUSES else None

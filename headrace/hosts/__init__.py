@@ -51,7 +51,7 @@ class Hosts(Protocol):
         """Give back a place, or a turn in the queue; does nothing where there is none."""
 
     def succeeded(self, host: str) -> None:
-        """Take note of an answer that shows that the host works; a 404 does, too."""
+        """Take note of an answer that shows that the host works; a 404 does, and a 500, too."""
 
     def failed(self, host: str, why: str, *, of: str = "", retry_after_seconds: float | None = None) -> None:
         """Take note of a failure.

@@ -322,11 +322,11 @@ def test_a_host_that_is_away_is_left_alone_and_probed_by_one(server, downloader,
     """Closed, open, half-open with one request of many, and closed again."""
     monkeypatch.setattr(states, "OPEN_SECONDS", 1.0)
     monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.2)
-    one, server.state["down"] = downloader(), 1
+    one, server.state["down"] = downloader(), 503
     for number in range(states.FAILURES):
         with pytest.raises(SourceUnavailable):
             one.fetch(Wish(f"{server.url}/down?{number}"), tmp_path / "film")
-    with pytest.raises(SourceBusy, match=r"fails again and again \(it answers 500\)"):
+    with pytest.raises(SourceBusy, match=r"fails again and again \(it answers 503\)"):
         one.fetch(Wish(server.url + "/good"), tmp_path / "film")
     assert "/good" not in server.seen
     time.sleep(1.1)
@@ -344,7 +344,7 @@ def test_a_host_that_is_away_is_left_alone_and_probed_by_one(server, downloader,
 def test_only_the_probe_is_on_its_way_while_it_lasts(server, downloader, tmp_path, monkeypatch):
     """The others wait for its outcome."""
     monkeypatch.setattr(states, "OPEN_SECONDS", 0.2)
-    one, server.state["down"] = downloader(), 1
+    one, server.state["down"] = downloader(), 503
     for number in range(states.FAILURES):
         assert isinstance(
             outcome(lambda n=number: one.fetch(Wish(f"{server.url}/down?{n}"), tmp_path / "film")), SourceUnavailable
@@ -376,10 +376,19 @@ def test_no_answer_at_all_opens_the_circuit(downloader, tmp_path):
 )
 def test_what_is_wrong_with_one_file_is_not_the_hosts(server, downloader, tmp_path, path, kind):
     """Not found, forbidden, or failing for ever: others of its host go on."""
-    one, server.state["down"] = downloader(), 1
+    one, server.state["down"] = downloader(), 503
     for _ in range(2 * states.FAILURES):
         with pytest.raises(kind):
             one.fetch(Wish(f"{server.url}/{path}"), tmp_path / "film")
+    assert one.fetch(Wish(server.url + "/good"), tmp_path / "good").path.read_bytes() == BODY
+
+
+def test_many_bad_addresses_are_not_the_hosts_fault(server, downloader, tmp_path):
+    """A server that answers 500 to each of them may answer the next one well."""
+    one, server.state["down"] = downloader(), 500
+    for number in range(2 * states.FAILURES):
+        with pytest.raises(SourceUnavailable):
+            one.fetch(Wish(f"{server.url}/down?{number}"), tmp_path / "film")
     assert one.fetch(Wish(server.url + "/good"), tmp_path / "good").path.read_bytes() == BODY
 
 
