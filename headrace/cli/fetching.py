@@ -17,7 +17,7 @@ import click
 
 from headrace.cli.board import MOST_ROWS, Board, line
 from headrace.cli.output import print_json
-from headrace.download.batch import Job, Outcome
+from headrace.download.batch import Job, Outcome, Watcher
 from headrace.errors import HeadraceError
 from headrace.model import Progress
 
@@ -25,17 +25,8 @@ EVENT_SECONDS = 1.0
 """A file's progress is told so often, and not before it has taken so long."""
 
 
-class Display(Protocol):
-    """Who is told how jobs get on (``batch.Watcher``), and how they end; called from several threads."""
-
-    def started(self, job: Job) -> None:
-        """Take note that a job's turn has come."""
-
-    def progress(self, job: Job, progress: Progress) -> None:
-        """Show how far a file is."""
-
-    def retrying(self, job: Job, error: HeadraceError, wait_seconds: float) -> None:
-        """Show that a file is tried again, and why."""
+class Display(Watcher, Protocol):
+    """Who is told how jobs get on, and how they end."""
 
     def ended(self, outcome: Outcome) -> None:
         """Say how a job has ended."""

@@ -52,12 +52,19 @@ class Logins:
         """Return a URL of an entry without its user info, and what is shown for it; raises ``InvalidRequest``."""
         bare, info = accesses.without_user_info(url)
         shown = self._named(entry.credential or self.credential, bare) or self.common
-        shown = shown.with_headers(entry.headers)
+        return bare, self._with_login(bare, shown.with_headers(entry.headers), info)
+
+    def elsewhere(self, url: str) -> tuple[str, Access]:
+        """Return the same for a URL of another origin than that of a file, which the options' login isn't for."""
+        bare, info = accesses.without_user_info(url)
+        return bare, self._with_login(bare, self.common.elsewhere(), info)
+
+    def _with_login(self, url: str, shown: Access, info: tuple[str, str] | None) -> Access:
         if info is not None:
-            return bare, shown.as_user(*info)
+            return shown.as_user(*info)
         if not shown.has_login and self.netrc is not None:
-            return bare, _by_netrc(self.netrc, bare, shown)
-        return bare, shown
+            return _by_netrc(self.netrc, url, shown)
+        return shown
 
     def _named(self, name: str | None, url: str) -> Access | None:
         if name is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from headrace import source as sources
 from headrace.cli.logins import Logins
 from headrace.download import Access, Bandwidth, Downloader, Wish
+from headrace.download.access import same_origin
 from headrace.download.batch import Job, unique_name
 from headrace.download.listing import Entry
 from headrace.download.proof import Promise
@@ -55,11 +56,14 @@ class Plan:
         return Job(source.shown, path, lambda: self._wish(source, mirrors, entry))
 
     def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
-        url, access = self._reach(source.locator, entry)
-        bare = url if source.kind is SourceKind.URL else source.locator
+        if source.kind is SourceKind.S3:
+            address, (url, access) = source.locator, self._object(source.locator)
+        else:
+            address, access = self._logins.of(source.locator, entry)
+            url = address
         return Wish(
             url,
-            (*self._promises, *entry.promises, *self._listed(bare, source.name, entry)),
+            (*self._promises, *entry.promises, *self._listed(address, source.name, access)),
             access=access,
             mirrors=mirrors,
             size_bytes=entry.size_bytes,
@@ -69,16 +73,20 @@ class Plan:
             durable=self._options.fsync,
         )
 
-    def _listed(self, address: str, name: str, entry: Entry) -> tuple[Promise, ...]:
-        """Return what a checksum file says of a file."""
+    def _listed(self, address: str, name: str, access: Access) -> tuple[Promise, ...]:
+        """Return what a checksum file says of a file that ``access`` is for."""
         if self._sums is None:
             return ()
-        return self._sums.of(address, name, lambda where: self._reach(where, entry))
 
-    def _reach(self, address: str, entry: Entry) -> tuple[str, Access]:
-        """Return the URL for an address, signed now if it is an object's, and what is shown there."""
-        if not address.startswith("s3://"):
-            return self._logins.of(address, entry)
+        def reach(where: str) -> tuple[str, Access]:
+            if where.startswith("s3://"):
+                return self._object(where)
+            return (where, access) if same_origin(where, address) else self._logins.elsewhere(where)
+
+        return self._sums.of(address, name, reach)
+
+    def _object(self, address: str) -> tuple[str, Access]:
+        """Return a URL for an object, signed now, and what is shown there."""
         bucket, _, key = address.removeprefix("s3://").partition("/")
         return self._presigner.get(bucket, key, SIGNED_SECONDS), self._logins.common.elsewhere()
 

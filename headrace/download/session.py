@@ -308,7 +308,9 @@ def _target(url: str, route: Route) -> str | None:
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not _TARGET.fullmatch(target) or "/." in target or "@" in parts.netloc:
         return None
-    return f"http://{parts.netloc}{target}" if _is_forwarded(url, route) else target
+    if not _is_forwarded(url, route):
+        return target
+    return f"http://{parts.netloc}{target}" if parts.netloc.isascii() else None
 
 
 def _is_forwarded(url: str, route: Route) -> bool:

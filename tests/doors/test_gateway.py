@@ -84,6 +84,13 @@ def test_a_bad_order_is_a_problem_document(api, body, code):
     assert len(api.get("/v1/orders").json()) == before
 
 
+def test_a_feed_with_a_login_is_not_watched(api):
+    """Its address would be stored."""
+    body = assert_problem(api.post("/v1/feeds", json={"url": "https://ada:love@h/feed"}), 422, "invalid_source")
+    assert "credential" in body["hint"]
+    assert "love" not in str(body)
+
+
 @pytest.mark.parametrize("source", [f"upload:{uuid.uuid4()}", "asset:abcdef123456"])
 def test_what_does_not_exist_can_not_be_ordered(api, source):
     """An unknown upload and an unknown asset are 404 at once."""
