@@ -180,7 +180,7 @@ class Crew:
         self._over = False
         self._here = False
         self._gone = 0
-        self._base = part.done_bytes
+        self._base = part.blocks.done_bytes
         self._ticked = self._considered = time.monotonic()
         self._considered_bytes = self._base
         self._before_growth: float | None = None
@@ -240,7 +240,7 @@ class Crew:
 
     def _finished(self) -> bool:
         with self._changed:  # a worker between two shares holds it too
-            self._pending.extend(self._part.take_damaged())
+            self._pending.extend(self._part.blocks.take_damaged())
             self._check_pending()
             if self._pending and not self._at_work:
                 self._hire_up_to(1)

@@ -243,9 +243,9 @@ class _Transfer:
     def _fetch(self, part: Part, offer: Offer, opened: Opened) -> None:
         """Bring everything that is missing; the reply that is open comes first."""
         self._asks = offer.ranged and self._can_be_continued(part.header.validator, offer)
-        pace = Pace(part.done_bytes, self._on_progress)
+        pace = Pace(part.blocks.done_bytes, self._on_progress)
         self._run(self._crew(part, pace), part, offer, opened)
-        pace.report(part.done_bytes, part.header.size_bytes, 0)
+        pace.report(part.blocks.done_bytes, part.header.size_bytes, 0)
 
     def _crew(self, part: Part, pace: Pace) -> Crew:
         return Crew(
@@ -263,7 +263,7 @@ class _Transfer:
         if offer.start == 0 and offer.end == size and size is not None and size <= ranges.MIN_BLOCK_BYTES:
             crew.run_here(Share(0, size), opened)
             return
-        spans = part.missing() if size is not None else []
+        spans = part.blocks.missing() if size is not None else []
         first = self._first_share(part, offer, opened, spans)
         missing = sum(end - start for start, end in spans)
         count = ranges.connections_at_start(missing, self._wish.connections, opened.wait_seconds) if offer.ranged else 1
@@ -289,13 +289,13 @@ class _Transfer:
         size = self._size_of(part)
         if size == 0:
             raise SourceEmpty("the source has no bytes")
-        checked = Pace(part.done_bytes, self._on_progress).checked
+        checked = Pace(part.blocks.done_bytes, self._on_progress).checked
         while (sums := part.digests(size, self._stop, lambda count: checked(count, size))) is None:
             self._again(part)
         return sums
 
     def _size_of(self, part: Part) -> int:
-        return part.done_bytes if part.header.size_bytes is None else part.header.size_bytes
+        return part.blocks.done_bytes if part.header.size_bytes is None else part.header.size_bytes
 
     def _downloaded(self, part: Part, offer: Offer, sums: dict[str, str], labels: Sequence[str]) -> Downloaded:
         return Downloaded(
@@ -316,10 +316,10 @@ class _Transfer:
 
     def _again(self, part: Part) -> None:
         """Fetch the blocks that turned out to be wrong."""
-        spans = part.take_damaged()
+        spans = part.blocks.take_damaged()
         log.warning("download.damaged", source=redact(self._wish.url), spans=len(spans))
         missing = sum(end - start for start, end in spans)
-        crew = self._crew(part, Pace(part.done_bytes, self._on_progress))
+        crew = self._crew(part, Pace(part.blocks.done_bytes, self._on_progress))
         crew.run(None, spans, ranges.connections_at_start(missing, self._wish.connections))
 
 
