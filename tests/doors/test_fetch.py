@@ -316,8 +316,9 @@ def test_an_object_is_resumed_with_another_signature(tmp_path):
     client.create_bucket(Bucket="films")
     client.put_object(Bucket="films", Key="large", Body=LARGE)
     with proxying() as proxy:
-        proxy.pause = 0.02
+        proxy.pause = 0.05  # 2.5 MB/s at most, so that it is far from its end when it is interrupted
         argv = [sys.executable, "-m", "headrace.cli", "fetch", "s3://films/large", "-d", str(tmp_path), "--json"]
+        argv += ["--connections", "2"]
         environment = {**os.environ, **keys, "PYTHONPATH": str(ROOT), "http_proxy": proxy.url}
         child = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         journal = tmp_path / "large.part.journal"
