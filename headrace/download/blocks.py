@@ -49,10 +49,14 @@ class Blocks:
         with self.changed:
             return sum(self.lengths.values())
 
-    def missing(self) -> list[Span]:
-        """Return what no line claims and no worker has written; the size must be known."""
+    def take_missing(self) -> list[Span]:
+        """Return what no line claims and no worker has written; the size must be known.
+
+        What has turned out to be wrong so far is among it, and isn't taken again (``take_damaged``).
+        """
         assert self.whole is not None  # noqa: S101 - the caller knows it
         with self.changed:
+            self._damaged.clear()
             done = sorted((index * self.block, index * self.block + n) for index, n in self.lengths.items())
         return ranges.missing(self.whole, done)
 

@@ -263,7 +263,7 @@ class _Transfer:
         if offer.start == 0 and offer.end == size and size is not None and size <= ranges.MIN_BLOCK_BYTES:
             crew.run_here(Share(0, size), opened)
             return
-        spans = part.blocks.missing() if size is not None else []
+        spans = part.blocks.take_missing() if size is not None else []
         first = self._first_share(part, offer, opened, spans)
         missing = sum(end - start for start, end in spans)
         count = ranges.connections_at_start(missing, self._wish.connections, opened.wait_seconds) if offer.ranged else 1

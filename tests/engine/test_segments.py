@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.download import Downloader, Guard, Wish, journal
 from headrace.download.body import Wire
-from headrace.download.part import Part
+from headrace.download.hashing import Hashing
 from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
@@ -367,13 +367,13 @@ def tls_files(folder: Path) -> tuple[Path, Path]:
 def test_a_resumed_file_tells_how_its_check_gets_on(server, tmp_path, monkeypatch):
     """Reading what is there again takes its time where that is much, and nothing else is to be shown then."""
     interrupted(server, "steady", tmp_path, 20 * BLOCK, connections=1)
-    hashed = Part._digest
+    hashed = Hashing._update
 
-    def slowly(part: Part, block: memoryview) -> None:
+    def slowly(hashing: Hashing, content: memoryview) -> None:
         time.sleep(0.03)
-        hashed(part, block)
+        hashed(hashing, content)
 
-    monkeypatch.setattr(Part, "_digest", slowly)
+    monkeypatch.setattr(Hashing, "_update", slowly)
     monkeypatch.setattr("headrace.download.part.SLICE_SECONDS", 0.02)
     seen: list[Progress] = []
     assert fetch(server, "steady", tmp_path, on_progress=seen.append).path.read_bytes() == LARGE
