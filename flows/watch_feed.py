@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
 from prefect import flow, task
 
 from flows import submit
@@ -18,6 +19,8 @@ from headrace.errors import HeadraceError, InvalidSource
 from headrace.feed import Reading
 from headrace.source import parse_ordered
 from headrace.wiring import House, house
+
+log = structlog.get_logger(__name__)
 
 
 @flow(name="watch-feed", flow_run_name="watch feeds")
@@ -77,5 +80,6 @@ def _wanted(url: str) -> Wanted | None:
     """Return a feed's entry as a source, or ``None`` where it names none: feeds are hostile too."""
     try:
         return Wanted(parse_ordered(url))
-    except InvalidSource:
+    except InvalidSource as error:
+        log.warning("feed.entry_refused", why=error.message)
         return None

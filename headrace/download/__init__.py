@@ -11,9 +11,10 @@
 5. Each hop's address is checked by ``guard``, and shown what ``access`` allows it to see.
 6. Each request has its turn at its host (``turns``, ``headrace.hosts``).
 
-``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` has its
-connections, ``ranges`` (pure) shares the file out, ``offer``, ``proof`` and ``metalink`` (pure)
-read what replies and publishers say, ``body`` reads the bytes, ``bandwidth`` slows them.
+``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` leads its
+connections (``worker``), ``ranges`` (pure) shares the file out, ``part`` is the file itself and
+``hashing`` its digests. ``offer``, ``proof`` and ``metalink`` (pure) read what replies and
+publishers say, ``body`` reads the bytes, ``bandwidth`` slows them, ``batch`` does many files.
 """
 
 from headrace.download.access import Access

@@ -145,7 +145,8 @@ class Session:
                 except SourceTruncated:
                     continue  # the server has closed it meanwhile: nothing was done, another one is asked
                 except COUNTED as error:
-                    self._turns.broke(host, url, error)
+                    if route.proxy is None:  # else nobody knows which of the two it was
+                        self._turns.broke(host, url, error)
                     raise
                 if reply is None:
                     kept = _none

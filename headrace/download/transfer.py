@@ -17,7 +17,7 @@ import structlog
 from headrace.download import proof, ranges
 from headrace.download.access import OPEN, Access
 from headrace.download.bandwidth import Bandwidth
-from headrace.download.crew import Crew, Opened, Share
+from headrace.download.crew import Crew
 from headrace.download.guard import Guard, stoppable
 from headrace.download.hold import Hold
 from headrace.download.journal import Header, Journal, Validator
@@ -28,6 +28,7 @@ from headrace.download.part import Part
 from headrace.download.proof import Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
+from headrace.download.shares import Opened, Share
 from headrace.errors import (
     ChecksumMismatch,
     SourceChanged,

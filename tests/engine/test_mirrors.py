@@ -27,7 +27,7 @@ def pieces(length: int, algorithm: str = "sha256", content: bytes = LARGE) -> Pi
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """Try again at once."""
-    monkeypatch.setattr("headrace.download.crew.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ BLOCK = 2**20
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """Try again at once."""
-    monkeypatch.setattr("headrace.download.crew.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture

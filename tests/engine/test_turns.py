@@ -41,7 +41,7 @@ TYPED = Guard(typed_may_be_private=True)
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("headrace.download.crew.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture
