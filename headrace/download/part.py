@@ -245,7 +245,11 @@ class Part:
             if on_wait is not None:
                 on_wait(self._hashing.hashed_bytes)
         self.check()
-        return self._hashing.hexdigests() if self._hashing.hashed_bytes >= size_bytes else None
+        if self._hashing.hashed_bytes < size_bytes:
+            return None
+        with self.blocks.changed:
+            self._unsynced = False  # nothing is left to resume: whoever gives it its name syncs it, if that is wanted
+        return self._hashing.hexdigests()
 
     def _wait_until_settled(self, size_bytes: int) -> bool:
         """Return whether that was so within a slice of time."""
