@@ -9,7 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import structlog
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.states import Crashed
@@ -18,9 +17,10 @@ from flows import submit
 from headrace import publish
 from headrace.catalogue import hosts, publications, uploads, work
 from headrace.catalogue.work import Due, Work
+from headrace.log import Log
 from headrace.wiring import House, house
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 STARTING_SECONDS = 60.0
 """A run that is pending or running for so long without holding its lease is dead: starting takes

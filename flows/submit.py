@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import httpx
-import structlog
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -24,10 +23,11 @@ from headrace.catalogue import orders, work
 from headrace.catalogue.orders import Wanted
 from headrace.catalogue.work import Due, Work
 from headrace.errors import OrchestratorUnavailable
+from headrace.log import Log
 from headrace.recipe import Recipe
 from headrace.wiring import House
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 DEPLOYMENTS = {
     Work.ORDER: ("ingest-order/ingest-order", "order_id"),

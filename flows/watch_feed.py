@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import structlog
 from prefect import flow, task
 
 from flows import submit
@@ -17,10 +16,11 @@ from headrace.catalogue.work import Work
 from headrace.claim import Claim, claim
 from headrace.errors import HeadraceError, InvalidSource
 from headrace.feed import Reading
+from headrace.log import Log
 from headrace.source import parse_ordered
 from headrace.wiring import House, house
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 @flow(name="watch-feed", flow_run_name="watch feeds")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,12 +21,13 @@ from headrace.catalogue.orders import MAX_SOURCES, Wanted
 from headrace.catalogue.work import Work
 from headrace.download.proof import ALGORITHMS
 from headrace.errors import InvalidRequest, OrchestratorUnavailable
+from headrace.log import Log
 from headrace.model import ItemState, Source, SourceKind, Terms
 from headrace.source import parse_ordered, safe_name
 from headrace.terms import MAX_MIRRORS, MAX_PIECES
 from headrace.wiring import House
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 router = APIRouter(prefix="/v1")
 
 SHA256 = r"^[0-9a-fA-F]{64}$"

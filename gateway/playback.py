@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
@@ -29,11 +28,12 @@ from headrace import links
 from headrace.catalogue import assets, publications
 from headrace.catalogue.publications import Publication
 from headrace.errors import HeadraceError, NotAllowed, NotFound, StoreError
+from headrace.log import Log
 from headrace.model import PublicationState
 from headrace.publish import MANIFESTS, PRIVATE, cache_control, content_type
 from headrace.wiring import House
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 router = APIRouter()
 
 PAGE = Path(__file__).parent / "static" / "watch.html"

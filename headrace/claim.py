@@ -14,14 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
-
 from headrace.catalogue import leases
 from headrace.catalogue.database import Database
 from headrace.catalogue.leases import LEASE_SECONDS, Fence
 from headrace.errors import CatalogueUnavailable, LeaseLost
+from headrace.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 RENEW_SECONDS = 1.5
 """How often a lease is renewed, and so how soon a cancelled order is noticed: with the 2 s that

@@ -32,11 +32,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-import structlog
-
 from headrace.errors import Cancelled, HeadraceError, ToolFailed, ToolStalled
+from headrace.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 TERM_GRACE_SECONDS = 2.0
 """From SIGTERM to SIGKILL. A cancelled order must be gone within 5 s (DESIGN.md, Orchestration)."""

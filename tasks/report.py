@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-import structlog
 from prefect.artifacts import create_link_artifact, create_progress_artifact, update_progress_artifact
 
 from headrace.catalogue.database import Database, Tx
 from headrace.errors import CatalogueUnavailable
+from headrace.log import Log
 from headrace.model import Progress
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 CATALOGUE_SECONDS = 1.0
 ARTIFACT_SECONDS = 3.0

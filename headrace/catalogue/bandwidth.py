@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID, uuid4
 
-import structlog
 from sqlalchemy import text
 
 from headrace.catalogue.database import Database, Tx
 from headrace.download.bandwidth import Bandwidth
 from headrace.errors import CatalogueUnavailable
+from headrace.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 30.0

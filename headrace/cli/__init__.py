@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from headrace import log
 from headrace.errors import Conflict, HeadraceError, Limited, NotAllowed, NotFound, RequestError
 
 COMMANDS = {
@@ -98,8 +99,7 @@ def exit_status(error: HeadraceError) -> int:
 
 def main() -> None:
     """Run the command line; every ``HeadraceError`` becomes one clear line and its exit status."""
-    if not {"-h", "--help"}.intersection(sys.argv):  # help logs nothing, and structlog's import takes a third of it
-        _log_to_stderr()
+    log.to_stderr(os.environ.get("HEADRACE_LOG", "warning"))
     try:
         outcome = cli.main(standalone_mode=False)
     except HeadraceError as error:
@@ -117,17 +117,3 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     sys.exit(outcome if isinstance(outcome, int) else 0)
-
-
-def _log_to_stderr() -> None:
-    """Send the engine's log to stderr, from the level in ``HEADRACE_LOG`` (default: warning)."""
-    import logging
-
-    import structlog
-
-    level = logging.getLevelNamesMapping().get(os.environ.get("HEADRACE_LOG", "WARNING").upper(), logging.WARNING)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        # Today's stderr each time: while something is drawn on the terminal it is another one, which writes above that.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )

@@ -82,7 +82,8 @@ def of(options: Options, entries: tuple[Entry, ...]) -> Logins:
     ``click.UsageError`` where options contradict each other.
     """
     common = _common(options, os.environ)
-    tls.context(accesses.Route(None, common.certificate, common.key, common.ca))  # so that a wrong file is told at once
+    if common.certificate or common.ca:
+        tls.context(accesses.Route(None, common.certificate, common.key, common.ca))  # tells a wrong file at once
     path = options.netrc_file or (Path.home() / ".netrc" if options.netrc else None)
     names = {name for name in (options.credential, *(entry.credential for entry in entries)) if name is not None}
     logins = None if path is None else read_netrc(path)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol
 
-import structlog
-
 from headrace.download.guard import stoppable
 from headrace.download.transfer import Downloader, Wish
 from headrace.errors import Cancelled, HeadraceError
+from headrace.log import Log
 from headrace.model import Downloaded, Progress
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 TRIES = 4
 BACKOFF_SECONDS = 1.0

@@ -19,8 +19,6 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-import structlog
-
 from headrace.download import ranges
 from headrace.download.bandwidth import Bandwidth
 from headrace.download.guard import SLICE_SECONDS
@@ -35,9 +33,10 @@ from headrace.errors import (
     ChecksumMismatch,
     SourceTooLarge,
 )
+from headrace.log import Log
 from headrace.process import Stop
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 TICK_SECONDS = 0.1
 LEAVE_SECONDS = 2 * SLICE_SECONDS

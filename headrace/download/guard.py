@@ -138,10 +138,12 @@ class GuardedTransport(httpx.HTTPTransport):
     typed address must not serve a redirect from a public one.
     """
 
-    def __init__(self, guard: Guard, *, may_be_private: bool, limits: httpx.Limits, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, guard: Guard, *, may_be_private: bool, limits: httpx.Limits, trust: ssl.SSLContext | None
+    ) -> None:
         # Not httpx's own: it would read all certificates for a pool that is thrown away.
         self._pool = httpcore.ConnectionPool(
-            ssl_context=tls,
+            ssl_context=trust,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             network_backend=_GuardedBackend(guard, may_be_private=may_be_private),
@@ -160,14 +162,14 @@ class ProxiedTransport(httpx.HTTPTransport):
         login: tuple[str, str] | None,
         *,
         limits: httpx.Limits,
-        tls: ssl.SSLContext,
-        proxy_tls: ssl.SSLContext | None,
+        trust: ssl.SSLContext | None,
+        proxy_trust: ssl.SSLContext | None,
     ) -> None:
         self._pool = httpcore.HTTPProxy(
             proxy,
             proxy_auth=(login[0].encode(), login[1].encode()) if login else None,
-            ssl_context=tls,
-            proxy_ssl_context=proxy_tls,
+            ssl_context=trust,
+            proxy_ssl_context=proxy_trust,
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             network_backend=_ProxyBackend(Guard(), may_be_private=True),

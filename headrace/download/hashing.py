@@ -15,16 +15,16 @@ import os
 from collections import Counter
 from collections.abc import Callable
 
-import structlog
 import xxhash
 
 from headrace.download import proof
 from headrace.download.blocks import Blocks
 from headrace.download.origins import Origin
 from headrace.errors import ChecksumMismatch, DiskFailed
+from headrace.log import Log
 from headrace.model import Pieces
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 PIECE_TRIES = 3
 """How often a piece whose digest is wrong is fetched again."""

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import httpx
-import structlog
 
 from headrace.download import offer as offers
 from headrace.download import ranges
@@ -27,9 +26,10 @@ from headrace.download.offer import Offer
 from headrace.download.session import Session, check_status
 from headrace.download.turns import NoRoom
 from headrace.errors import HeadraceError, SourceChanged, SourceEmpty, SourceError, SourceRefused
+from headrace.log import Log
 from headrace.source import redact
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 UNPINNED = Validator(None, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,7 @@ class Session:
         self._lock = threading.Lock()
         self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
         self._idle_seconds = hosts.idle_seconds
-        self._clients: dict[tuple[Route, bool], httpx.Client] = {}
+        self._clients: dict[tuple[Route, bool, bool], httpx.Client] = {}
         self._checked: dict[tuple[str | None, bool], tuple[bool, float]] = {}
         self._turns = Turns(hosts, self._shed)
         self._own = contextlib.ExitStack()
@@ -163,7 +164,7 @@ class Session:
         proxied = None if route.proxy is None else self._check(accesses.origin(url), may_be_private=may_be_private)
         with within(ANSWER_SECONDS):
             response = own.enter_context(
-                self._client(route, may_be_private=may_be_private).stream("GET", url, headers=headers)
+                self._client(route, url, may_be_private=may_be_private).stream("GET", url, headers=headers)
             )
         fields = dict(response.headers)
         body = Body(length_of(response.status_code, fields), response=response)
@@ -179,14 +180,16 @@ class Session:
             self._checked[host, may_be_private] = public, time.monotonic()
         return public
 
-    def _client(self, route: Route, *, may_be_private: bool) -> httpx.Client:
+    def _client(self, route: Route, url: str, *, may_be_private: bool) -> httpx.Client:
         """Return what makes connections of a kind; made when it is first needed."""
         strict = not (may_be_private and self._guard.typed_may_be_private)
+        secure = url.startswith("https:")
         with self._lock:
-            found = self._clients.get((route, strict))
+            found = self._clients.get((route, strict, secure))
             if found is None:
-                found = _client(self._guard, route, self._most_idle, may_be_private=not strict)
-                self._clients[route, strict] = found
+                trust = tls.context(route) if secure else None  # reading all authorities takes 20 ms
+                found = _client(self._guard, route, trust, self._most_idle, may_be_private=not strict)
+                self._clients[route, strict, secure] = found
             return found
 
     def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply | None:
@@ -271,17 +274,17 @@ class Session:
             return reply, content
 
 
-def _client(guard: Guard, route: Route, most_idle: int | None, *, may_be_private: bool) -> httpx.Client:
-    """``most_idle`` connections httpx may keep by itself, after bodies without a length; ``None``: any number."""
+def _client(
+    guard: Guard, route: Route, trust: ssl.SSLContext | None, most_idle: int | None, *, may_be_private: bool
+) -> httpx.Client:
+    """``trust`` is for https; httpx may keep ``most_idle`` connections (``None``: any number) that have no length."""
     limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=most_idle)
     transport: httpx.HTTPTransport
     if route.proxy is None:
-        transport = GuardedTransport(guard, may_be_private=may_be_private, limits=limits, tls=tls.context(route))
+        transport = GuardedTransport(guard, may_be_private=may_be_private, limits=limits, trust=trust)
     else:
         address, login = proxies.split(route.proxy)
-        transport = ProxiedTransport(
-            address, login, limits=limits, tls=tls.context(route), proxy_tls=tls.proxy_context(route)
-        )
+        transport = ProxiedTransport(address, login, limits=limits, trust=trust, proxy_trust=tls.proxy_context(route))
     return httpx.Client(
         transport=transport,
         trust_env=False,

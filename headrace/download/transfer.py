@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from headrace.download import proof, ranges
 from headrace.download.access import OPEN, Access
 from headrace.download.bandwidth import Bandwidth
@@ -38,11 +36,12 @@ from headrace.errors import (
     SourceTooLarge,
 )
 from headrace.hosts import Hosts
+from headrace.log import Log
 from headrace.model import Downloaded, OnProgress, Pieces
 from headrace.process import Stop
 from headrace.source import redact
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 MOST_CONNECTIONS = 16
 """For one file, unless its wish says otherwise; as many as they help (``crew``)."""

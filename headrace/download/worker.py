@@ -12,8 +12,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from headrace.download.body import Body
 from headrace.download.guard import stoppable
 from headrace.download.shares import Opened, Share
@@ -28,12 +26,13 @@ from headrace.errors import (
     SourceTruncated,
     SourceUnavailable,
 )
+from headrace.log import Log
 from headrace.process import Stop
 
 if TYPE_CHECKING:
     from headrace.download.crew import Crew
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 NOTHING = memoryview(b"")
 RIVAL_BYTES = 64 * 1024

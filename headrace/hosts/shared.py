@@ -21,8 +21,6 @@ from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
-import structlog
-
 from headrace.catalogue import hosts as book
 from headrace.catalogue.database import Database, Tx
 from headrace.catalogue.hosts import Seen
@@ -31,8 +29,9 @@ from headrace.errors import CatalogueUnavailable
 from headrace.hosts import state as states
 from headrace.hosts.rules import HostRules
 from headrace.hosts.state import CLEAN, GO, Go, HostState, Wait, Why
+from headrace.log import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 LEASE_SECONDS = 30.0
 """As of all leases (``catalogue.leases``): the longest that a dead worker's places are missed."""
