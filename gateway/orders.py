@@ -107,7 +107,9 @@ def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> list[Want
     source = parse_ordered(body.source)
     if source.kind is SourceKind.FILE:
         found = local.sources(Path(source.locator), here.settings.folders, most=MAX_SOURCES)
-        if found != [source]:
+        if Path(source.locator).is_dir():
+            if body != SourceBody(source=body.source):
+                raise InvalidRequest(f"{source.shown} is a folder: what one file must be doesn't go with it")
             return [Wanted(file) for file in found]
     if source.kind is SourceKind.UPLOAD:
         upload = uploads.get(tx, UUID(source.locator), owner)

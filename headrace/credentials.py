@@ -35,6 +35,7 @@ from urllib.parse import urlsplit
 from headrace.download import access as accesses
 from headrace.download import cookies, proxies
 from headrace.download.access import Access
+from headrace.download.proxies import Proxies
 from headrace.errors import InvalidRequest
 
 Made = TypeVar("Made")
@@ -161,7 +162,7 @@ def _access(section: Mapping[str, Any], folder: Path) -> Access:
         bearer=_given(section, "bearer", accesses.token),
         hosts=_hosts(section.get("hosts", [])),
         plain_http=section.get("plain_http", False),
-        proxies=_given(section, "proxy", proxies.always) or proxies.NO_PROXIES,
+        proxies=_given(section, "proxy", _proxy) or proxies.NO_PROXIES,
         certificate=_path(section, "certificate", folder),
         key=_path(section, "key", folder),
         ca=_path(section, "ca", folder),
@@ -180,6 +181,11 @@ def _hosts(hosts: list[Any]) -> tuple[str, ...]:
             "hosts does not name where it may be used", hint='Such as hosts = ["archive.example.org", "*.example.net"].'
         )
     return tuple(host.lower() for host in hosts)
+
+
+def _proxy(text: str) -> Proxies:
+    """Return a credential's proxy: for its own hosts only, whatever redirects and mirrors lead to."""
+    return replace(proxies.always(text), named_hosts_only=True)
 
 
 def _given(section: Mapping[str, Any], key: str, made: Callable[[str], Made]) -> Made | None:

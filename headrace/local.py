@@ -79,10 +79,10 @@ def sources(path: Path, roots: Sequence[Path], *, most: int) -> list[Source]:
 
     A file that isn't there is no error here: the workers may have it where the gateway has not.
     """
-    if path.is_dir():
-        return [parse(file_url(str(file))) for file in files(path, roots, most=most)]
     if not _inside(Path(os.path.realpath(path)), roots):
         raise InvalidSource(f"{path} is in no folder that is open to orders", hint=HINT)
+    if path.is_dir():
+        return [parse(file_url(str(file))) for file in files(path, roots, most=most)]
     return [parse(file_url(str(path)))]
 
 

@@ -6,6 +6,7 @@ does. A name is a label for people: it is made harmless here, and never becomes 
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
@@ -88,7 +89,8 @@ def _file(text: str) -> Source:
     path = unquote(slash + rest)
     if not text.startswith("file://") or host not in {"", "localhost"} or not slash or not _is_plain(path):
         raise InvalidSource(f"{_shown_text(text)} does not name a local file: file:///PATH", hint=FILE_HINT)
-    return Source(SourceKind.FILE, path, file_url(path), safe_name(path.rstrip("/")))
+    path = "/" + posixpath.normpath(path).lstrip("/")
+    return Source(SourceKind.FILE, path, file_url(path), safe_name(path))
 
 
 def _is_plain(path: str) -> bool:

@@ -18,9 +18,6 @@ MAX_MIRRORS = 32
 MAX_PIECES = 100_000
 """400 GiB in pieces of 4 MiB; their digests take 6.4 MB of an order."""
 
-MAX_PIECE_BYTES = 64 * 1024 * 1024
-"""Of a piece that nothing divides: each connection holds one in memory."""
-
 
 def of_body(
     *,
@@ -56,7 +53,7 @@ def _mirror(text: str) -> str:
 def _pieces(algorithm: str, length_bytes: int, values: Sequence[str]) -> Pieces:
     if not 0 < len(values) <= MAX_PIECES:
         raise InvalidRequest(f"pieces are 1 to {MAX_PIECES}, not {len(values)}")
-    if length_bytes < 1 or ranges.block_bytes(None, length_bytes) > MAX_PIECE_BYTES:
+    if length_bytes < 1 or ranges.block_bytes(None, length_bytes) > ranges.MAX_UNDIVIDED_PIECE:
         raise InvalidRequest(f"pieces of {length_bytes} bytes can't be checked", hint="A power of two is usual.")
     checked = [promise(algorithm, value, "order") for value in values]
     return Pieces(checked[0].algorithm, length_bytes, tuple(one.value for one in checked))

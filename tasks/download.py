@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
@@ -14,10 +15,11 @@ from headrace import local
 from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
-from headrace.download import Bandwidth, Wish, proof
+from headrace.download import Bandwidth, Wish, hold, proof
 from headrace.download.access import OPEN
+from headrace.download.part import check_room
 from headrace.download.proof import Promise, promise
-from headrace.errors import ObjectMissing, SourceChanged, SourceNotFound, SourceTruncated
+from headrace.errors import ObjectMissing, SourceChanged, SourceNotFound, SourceTooLarge, SourceTruncated
 from headrace.model import Downloaded, ItemState, OnProgress, Progress, SourceKind
 from headrace.stores import ObjectStore
 from headrace.wiring import House, house
@@ -63,13 +65,13 @@ def _bring(here: House, held: Claim, item: Item, report: OnProgress, limits: Seq
         return here.downloader.fetch(wish(here, item, limits), destination, on_progress=report, stop=held)
     if item.source.kind is SourceKind.FILE:
         with local.opened(Path(item.source.locator), here.settings.folders) as file:
-            return _copy(_pieces_of(file), os.fstat(file.fileno()).st_size, item, held, report, destination)
+            return _Copy(here, held, item, report, limits).run(_pieces_of(file), os.fstat(file.fileno()).st_size)
     if item.source.kind is SourceKind.UPLOAD:
         with here.database.begin() as tx:
             key = uploads.get(tx, UUID(item.source.locator), item.owner).object_key
-        return _copy_object(here.incoming, key, item, held, report, destination)
+        return _copy_object(here.incoming, key, _Copy(here, held, item, report, ()))
     bucket, _, key = item.source.locator.removeprefix("s3://").partition("/")
-    return _copy_object(here.bucket(bucket), key, item, held, report, destination)
+    return _copy_object(here.bucket(bucket), key, _Copy(here, held, item, report, limits))
 
 
 def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
@@ -103,38 +105,58 @@ def _pieces_of(file: BinaryIO) -> Iterator[bytes]:
         raise SourceChanged("the file was written to while it was read")
 
 
-def _copy_object(
-    bucket: ObjectStore, key: str, item: Item, held: Claim, report: OnProgress, destination: Path
-) -> Downloaded:
+def _copy_object(bucket: ObjectStore, key: str, copy: _Copy) -> Downloaded:
     """Bring an object of a bucket to this machine."""
+    shown = copy.item.source.shown
     found = bucket.stat(key)
     if found is None:
-        raise SourceNotFound(f"{item.source.shown} is no longer there")
+        raise SourceNotFound(f"{shown} is no longer there")
     try:
-        return _copy(bucket.stream(key), found.size_bytes, item, held, report, destination)
+        return copy.run(bucket.stream(key), found.size_bytes)
     except ObjectMissing as error:
-        raise SourceNotFound(f"{item.source.shown} is no longer there") from error
+        raise SourceNotFound(f"{shown} is no longer there") from error
 
 
-def _copy(
-    pieces: Iterable[bytes], size_bytes: int, item: Item, held: Claim, report: OnProgress, destination: Path
-) -> Downloaded:
-    """Write a stream of so many bytes to this machine, hashed on the way."""
-    promises = promised(item)
-    algorithms = dict.fromkeys((*CATALOGUED, *(one.algorithm for one in promises)))
-    digests, done = {name: proof.new(name) for name in algorithms}, 0
-    part = destination.with_suffix(".part")
-    with part.open("wb") as file:
-        for piece in pieces:
-            held.check()
-            file.write(piece)
-            for digest in digests.values():
-                digest.update(piece)
-            done += len(piece)
-            report(Progress(min(1.0, done / size_bytes)))
-    if done != size_bytes:
-        raise SourceTruncated(f"{item.source.shown} has {done} bytes, not {size_bytes}")
-    sums = {name: digest.hexdigest() for name, digest in digests.items()}
-    labels = proof.check(promises, sums)
-    part.replace(destination)
-    return Downloaded(destination, done, sums, None, item.source.name, proofs=("content-length", *labels))
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """What isn't downloaded over HTTP: a stream of known length becomes a file here, hashed on the way."""
+
+    here: House
+    held: Claim
+    item: Item
+    report: OnProgress
+    limits: Sequence[Bandwidth]
+
+    def run(self, pieces: Iterable[bytes], size_bytes: int) -> Downloaded:
+        """Write the stream; raises a ``SourceError``, ``DiskFull``, ``DiskFailed``."""
+        most = self.here.settings.max_source_bytes
+        if size_bytes > most:
+            raise SourceTooLarge(f"{self.item.source.shown} has {size_bytes} bytes; {most} is the most")
+        promises = promised(self.item)
+        algorithms = dict.fromkeys((*CATALOGUED, *(one.algorithm for one in promises)))
+        digests = {name: proof.new(name) for name in algorithms}
+        destination = self.here.scratch.item(self.item.id) / "source"
+        part = destination.with_suffix(".part")
+        with hold.translated(destination):
+            check_room(destination, size_bytes)
+            done = self._write(part, pieces, digests, size_bytes)
+        if done != size_bytes:
+            raise SourceTruncated(f"{self.item.source.shown} has {done} bytes, not {size_bytes}")
+        sums = {name: digest.hexdigest() for name, digest in digests.items()}
+        labels = proof.check(promises, sums)
+        part.replace(destination)
+        return Downloaded(destination, done, sums, None, self.item.source.name, proofs=("content-length", *labels))
+
+    def _write(self, part: Path, pieces: Iterable[bytes], digests: Mapping[str, proof.Hasher], size_bytes: int) -> int:
+        done = 0
+        with part.open("wb") as file:
+            for piece in pieces:
+                self.held.check()
+                file.write(piece)
+                for digest in digests.values():
+                    digest.update(piece)
+                done += len(piece)
+                for limit in self.limits:
+                    limit.pay(len(piece), self.held)
+                self.report(Progress(min(1.0, done / max(1, size_bytes)), done_bytes=done, size_bytes=size_bytes))
+        return done

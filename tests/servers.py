@@ -23,6 +23,7 @@ LARGE = random.Random(1).randbytes(24 * 2**20 + 12345)
 """A file of some blocks and a bit."""
 LARGER = LARGE[::-1]
 """Another file of the same size."""
+DATE = "Sat, 21 Nov 2026 11:00:00 GMT"
 DAMAGED = LARGE[: 2**21 + 5] + bytes([LARGE[2**21 + 5] ^ 1]) + LARGE[2**21 + 6 :]
 """The large file with one bit wrong."""
 
@@ -234,6 +235,37 @@ class _Handler(BaseHTTPRequestHandler):
         if span is None or span[0] >= 5 * 2**20:
             return self._head(404, 0)
         return self._part(most=5 * 2**20 - span[0])
+
+    def large_cut_and_chunked(self, _: str) -> None:
+        """A 200 to a range, cut to it, without a length (rclone#6980)."""
+        span = self._span()
+        start, end = span if span is not None else (0, len(LARGE))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for at in range(start, end, 65536):
+            piece = LARGE[at : min(at + 65536, end)]
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def large_cut_and_told(self, _: str) -> None:
+        """A 200 to a range, cut to it, that says so in a field that means nothing on a 200."""
+        span = self._span()
+        if span is None:
+            return self._part()
+        self._head(200, span[1] - span[0], Content_Range=f"bytes {span[0]}-{span[1] - 1}/{len(LARGE)}", ETag=ETAG)
+        return self._body(LARGE, *span)
+
+    def large_twin(self, _: str) -> None:
+        """Another file of the same size, date and ETag, as servers make it of those two."""
+        self._part(LARGER, pause=0.01, Last_Modified=DATE)
+
+    def large_first_twin(self, _: str) -> None:
+        self._part(pause=0.01, Last_Modified=DATE)
+
+    def large_whole_blocks(self, _: str) -> None:
+        """A file of exactly 8 MiB."""
+        self._part(LARGE[: 8 * 2**20], pause=0.002)
 
     def large_dated(self, _: str) -> None:
         self._part(etag=None, Last_Modified="Sat, 21 Nov 2026 12:00:00 GMT")

@@ -87,7 +87,7 @@ class Change:
 
 
 _SELECT = """
-    SELECT i.id, i.order_id, o.owner, i.source_kind, i.locator, i.source, i.name, i.expected_sha256, i.terms, i.state,
+    SELECT i.id, i.order_id, o.owner, i.source_kind, i.locator, i.source, i.name, i.expected_sha256, {terms}, i.state,
            i.attempts, i.not_before, coalesce(i.fraction, p.fraction) AS fraction, coalesce(i.speed, p.speed) AS speed,
            coalesce(i.eta_seconds, p.eta_seconds) AS eta_seconds, i.asset_id, i.publication_id, i.duplicate,
            i.proofs, i.warnings, i.error, i.created_at, i.updated_at, a.sha256, a.size_bytes, a.media_type,
@@ -97,6 +97,11 @@ _SELECT = """
     LEFT JOIN assets a ON a.id = i.asset_id
     LEFT JOIN publications p ON p.id = i.publication_id
 """
+
+
+_WHOLE = _SELECT.format(terms="i.terms")
+_LISTED = _SELECT.format(terms="NULL::jsonb AS terms")
+"""Lists go without the terms: a Metalink's pieces are megabytes."""
 
 
 def _item(row: Any) -> Item:
@@ -157,7 +162,7 @@ def add(
 
 def get(tx: Tx, item_id: UUID) -> Item:
     """Return an item; raises ``NotFound``."""
-    row = tx.execute(text(_SELECT + " WHERE i.id = :id"), {"id": item_id}).first()
+    row = tx.execute(text(_WHOLE + " WHERE i.id = :id"), {"id": item_id}).first()
     if row is None:
         raise NotFound(f"there is no item {item_id}")
     return _item(row)
@@ -165,13 +170,16 @@ def get(tx: Tx, item_id: UUID) -> Item:
 
 def of_bundle(tx: Tx, bundle_id: UUID) -> list[Item]:
     """Return a bundle's items in their order's order."""
-    rows = tx.execute(text(_SELECT + " WHERE i.bundle_id = :id ORDER BY i.ordinal"), {"id": bundle_id})
+    rows = tx.execute(text(_WHOLE + " WHERE i.bundle_id = :id ORDER BY i.ordinal"), {"id": bundle_id})
     return [_item(row) for row in rows]
 
 
 def of_publication(tx: Tx, publication_id: UUID) -> list[Item]:
     """Return the items that wait for a publication or have been completed by it."""
-    rows = tx.execute(text(_SELECT + " WHERE i.publication_id = :id ORDER BY i.created_at"), {"id": publication_id})
+    rows = tx.execute(
+        text(_LISTED + " WHERE i.publication_id = :id ORDER BY i.created_at"),
+        {"id": publication_id},
+    )
     return [_item(row) for row in rows]
 
 
@@ -192,7 +200,7 @@ def find(
             where.append(f"{column} = :{name}")
             values[name] = value
     order = "i.ordinal" if order_id else "i.created_at DESC, i.ordinal"
-    rows = tx.execute(text(f"{_SELECT} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT :limit"), values)
+    rows = tx.execute(text(f"{_LISTED} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT :limit"), values)
     return [_item(row) for row in rows]
 
 

@@ -109,7 +109,7 @@ class Access:
 
     def route_to(self, url: str, first: str) -> Route:
         """Return what a connection for a hop of a download that began at ``first`` is made with."""
-        proxy = self.proxies.of(url)
+        proxy = self.proxies.of(url) if self._concerns(url) or not self.proxies.named_hosts_only else None
         ca = self.ca if self._concerns(url) else None
         if self.certificate is None or not same_origin(url, first):
             return Route(proxy, ca=ca)

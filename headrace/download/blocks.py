@@ -14,8 +14,8 @@ from headrace.download import ranges
 from headrace.download.origins import Origin
 from headrace.download.ranges import Span
 
-KEPT_BLOCKS = 32
-"""Written blocks that are kept in memory until they are hashed, so that they needn't be read back."""
+KEPT_BYTES = 32 * 1024 * 1024
+"""Of written blocks that are kept in memory until they are hashed, so that they needn't be read back."""
 
 
 class Blocks:
@@ -123,7 +123,8 @@ class Blocks:
     def keep(self, block: int, buffer: memoryview, length: int, next_hashed: int) -> bool:
         """Keep a written block in memory if its turn to be hashed comes soon; return whether it is kept."""
         with self.changed:
-            if not 0 <= block - next_hashed < KEPT_BLOCKS or len(self._kept) >= KEPT_BLOCKS:
+            most = KEPT_BYTES // self.block
+            if not 0 <= block - next_hashed < most or len(self._kept) >= most:
                 return False
             self._kept[block] = buffer[:length]
             return True

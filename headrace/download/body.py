@@ -27,7 +27,7 @@ import httpcore
 import httpx
 
 from headrace.download.guard import SLICE_SECONDS, current_stop
-from headrace.errors import Cancelled, SourceTimeout, SourceTruncated
+from headrace.errors import Cancelled, SourceRefused, SourceTimeout, SourceTruncated
 from headrace.process import Stop
 
 HEAD_BYTES = 64 * 1024
@@ -38,6 +38,8 @@ READ_SECONDS = 30.0
 
 ANSWER_SECONDS = 60.0
 """The head of an answer, or a small body, takes no longer."""
+
+UNWRITABLE = "the request can't be written: one of its headers has a character that HTTP forbids"
 
 WITHOUT_BODY = frozenset({204, 304})
 """Their ``Content-Length`` is that of a body that doesn't come (RFC 9110, section 6.4.1)."""
@@ -162,8 +164,11 @@ class Wire:
         Raises ``SourceTruncated`` where the server has closed the connection, ``SourceTimeout``.
         """
         conversation = h11.Connection(h11.CLIENT)
-        request = h11.Request(method="GET", target=target, headers=[*self._headers.items(), *headers.items()])
-        sent = (conversation.send(request), conversation.send(h11.EndOfMessage()))
+        try:
+            request = h11.Request(method="GET", target=target, headers=[*self._headers.items(), *headers.items()])
+            sent = (conversation.send(request), conversation.send(h11.EndOfMessage()))
+        except h11.LocalProtocolError:
+            raise SourceRefused(UNWRITABLE) from None  # its text quotes the header
         self._send(b"".join(piece for piece in sent if piece))
         event = self._head(conversation)
         found: dict[str, str] = {}

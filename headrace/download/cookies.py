@@ -28,8 +28,9 @@ FIELDS = 7
 HTTP_ONLY = "#HttpOnly_"
 """Before the domain of a cookie that scripts must not read; curl and browsers write it so."""
 
-_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e]*")
-"""Visible characters without the semicolon that ends a cookie. More than RFC 6265, section 4.1.1, as browsers do."""
+_VALUE = re.compile(r"(?:[\x21-\x3a\x3c-\x7e](?:[\x20-\x3a\x3c-\x7e]*[\x21-\x3a\x3c-\x7e])?)?")
+"""Visible characters and spaces between them, without the semicolon that ends a cookie. More than
+RFC 6265, section 4.1.1, as browsers do."""
 
 
 @dataclass(frozen=True, slots=True)

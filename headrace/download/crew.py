@@ -173,7 +173,7 @@ class Crew:
                 share.measure(now, seconds)
             self._take_rates()
             done = self._done_bytes()
-            held = any(share.paying for share in self._at_work)
+            held = any(share.paying or share.asking for share in self._at_work)
         self._pace.step(done, self._part.header.size_bytes, len(self._at_work), held=held)
         if self._ask is not None and not self._here:
             self._consider_growth(now, done)
@@ -217,7 +217,7 @@ class Crew:
             self._hire(rival, instead_of=(share, seen))
 
     def _is_slow(self, share: Share, now: float) -> bool:
-        if share.hedged or share.paying or not share.settled or share.left() <= 0:
+        if share.hedged or share.paying or share.writing or not share.settled or share.left() <= 0:
             return False
         if share.origin is not None and share.origin.left_out:
             return True
@@ -292,6 +292,7 @@ class Crew:
         with self._changed:
             if share.halted:
                 return 0
+            share.writing = False
             room = min(room, share.left(), self._max_bytes - share.position + 1)
             for limit in self._limits:
                 room = limit.read_bytes(room)
@@ -310,6 +311,7 @@ class Crew:
             if share.halted:
                 return False
             share.position += count
+            share.writing = True
         if share.position > self._max_bytes:
             raise SourceTooLarge(f"the source has more than {self._max_bytes} bytes")
         if self._here:
@@ -319,13 +321,24 @@ class Crew:
     def take_over(self, rival: Share, share: Share, seen: int) -> bool:
         """Let a rival that has bytes go on with a share; ``False`` where it has got on since it was ``seen``."""
         with self._changed:
-            if share not in self._at_work or share.position != seen:
+            if share not in self._at_work or share.position != seen or share.writing:
                 return False
             share.halted = rival.settled = True
             rival.end = share.end
             self._at_work.discard(share)
             self._gone += share.flushed - share.start
             return True
+
+    def begin_write(self, share: Share) -> bool:
+        """Take the right to write what a worker has at the end; ``False`` where somebody has taken over."""
+        with self._changed:
+            share.writing = not share.halted
+            return share.writing
+
+    def end_write(self, share: Share) -> None:
+        """Take note that all of a worker's bytes are in the file."""
+        with self._changed:
+            share.flushed, share.writing = share.position, False
 
     def rival_failed(self, share: Share) -> None:
         """Let a share that a rival did not get on with be hedged again, after a while."""
@@ -343,14 +356,16 @@ class Crew:
             others = [one for one in self._at_work if one is not share and one.position > one.start and not one.halted]
             if not others or share.end is None:
                 return False
+            self._discard(share)
             self._pending.append((share.flushed, share.end))
-            self._most = max(1, len(self._at_work) - 1)
+            self._most = max(1, len(self._at_work))
             return True
 
     def put_back(self, share: Share) -> None:
         """Leave a share to the others, or to who is hired when there are none; no more are hired for a while."""
         with self._changed:
             if share.settled and share.end is not None:
+                self._discard(share)
                 self._pending.append((share.flushed, share.end))
             self._crowded_until, self._before_growth = time.monotonic() + CROWDED_SECONDS, None
 
@@ -359,12 +374,16 @@ class Crew:
         with self._changed:
             return self._at_work <= {share}
 
+    def _discard(self, share: Share) -> None:
+        """Take a share out of the work, so that nobody cuts or hedges it any more; once."""
+        if share in self._at_work:
+            self._at_work.discard(share)
+            self._gone += share.position - share.start
+
     def leave(self, share: Share, *, take_next: bool) -> Share | None:
         """End a share; return the worker's next one, or ``None``."""
         with self._changed:
-            if share in self._at_work:
-                self._at_work.discard(share)
-                self._gone += share.position - share.start
+            self._discard(share)
             following = None
             if take_next and not self._over and len(self._at_work) < self._most:
                 following = self._next_share()

@@ -84,14 +84,17 @@ class Hashing:
         buffer = memoryview(bytearray(blocks.block))
         while True:
             with blocks.changed:
-                blocks.changed.wait_for(lambda: blocks.closing or self._is_ready())
-                if blocks.closing:
+                blocks.changed.wait_for(lambda: blocks.closing or self._is_over() or self._is_ready())
+                if blocks.closing or self._is_over():
                     return
                 following = self._following_blocks()
             wrong = [block for block in following if not self._as_claimed(block, buffer)]
             if not wrong and self._as_promised(following, buffer):
                 for block in following:
                     self._take(block, buffer)
+
+    def _is_over(self) -> bool:
+        return self._blocks.whole is not None and self.hashed_bytes >= self._blocks.whole
 
     def _is_ready(self) -> bool:
         return all(self._blocks.is_complete(block) for block in self._following_blocks())

@@ -16,15 +16,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-FORMAT = 2
-"""1 was a JSON file with one length; it is not read any more, such a download starts again."""
+FORMAT = 3
+"""1 was a JSON file with one length, 2 did not tell URLs apart by their queries; neither is read any more."""
 
 MAX_JOURNAL_BYTES = 64 * 1024 * 1024
 """262,144 blocks at 60 bytes, with room for the lines of unfinished blocks."""
+
+MIXED_LINE = '"mixed"'
+"""From here on several origins may have brought bytes."""
 
 HASH_HEX = 32
 """128 bits as hex. XXH3 tells damage at a tenth of a cryptographic hash's cost; nobody attacks one's own disk."""
@@ -55,10 +59,14 @@ class Header:
     """Which version of which source a journal is about."""
 
     url: str
-    """For people: without user info, and without the values of the query."""
+    """Without user info, and without the values of the query."""
+    url_check: str
+    """``check_of`` the whole URL: tells whether it is the same one, and nothing of its secrets."""
     validator: Validator
     size_bytes: int | None
     block_bytes: int
+    mixed: bool = False
+    """Whether several origins may have brought bytes: then only a digest tells whether they belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,11 @@ class Journal:
     header: Header
     claims: dict[int, tuple[int, str]]
     """Block → bytes from its start, and the hash of those."""
+
+
+def check_of(url: str) -> str:
+    """Return 32 bits of a URL's hash: enough to tell two apart, too few to find a secret by trying."""
+    return blake2b(url.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
 
 
 def part_path(destination: Path) -> Path:
@@ -110,6 +123,9 @@ def parse(text: str) -> Journal | None:
         return None
     claims: dict[int, tuple[int, str]] = {}
     for line in rest.split("\n")[:-1]:
+        if line == MIXED_LINE:
+            header = replace(header, mixed=True)
+            continue
         try:
             block, length, digest = json.loads(line)
         except (ValueError, TypeError):
@@ -128,7 +144,7 @@ def _header(body: dict[str, Any]) -> Header:
     validator = Validator(**body["validator"])
     if any(value is not None and not isinstance(value, str) for value in (validator.etag, validator.last_modified)):
         raise ValueError("not a validator")
-    return Header(str(body["url"]), validator, size, block)
+    return Header(str(body["url"]), str(body["url_check"]), validator, size, block, body["mixed"] is True)
 
 
 def _believable(header: Header, block: Any, length: Any, digest: Any) -> bool:

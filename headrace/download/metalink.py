@@ -34,9 +34,6 @@ MAX_METALINK_BYTES = 16 * 1024 * 1024
 MAX_FILES = 10_000
 """Of one document: each becomes an item of an order, and a directory's listing has fewer."""
 
-MAX_PIECE_BYTES = 64 * 1024 * 1024
-"""Of a piece that has no handy divisor: each connection holds one in memory. Publishers use powers of two."""
-
 MAX_MARKS = 1_000_000
 """Of ``<`` and ``=``: each element and attribute costs the parser 100 bytes and more, so that 16 MiB of
 nothing but tags took 0.7 GiB of memory. 16 MiB of the shortest hashes, MD5, have 750,000 of them."""
@@ -226,7 +223,7 @@ def _pieces(name: str, size_bytes: int | None, element: Element) -> Pieces | Non
             f"the Metalink has {len(values)} pieces of {length} bytes for {name!r}, which do not make up its size",
             hint=_HINT,
         )
-    if ranges.block_bytes(None, length) > MAX_PIECE_BYTES:
+    if ranges.block_bytes(None, length) > ranges.MAX_UNDIVIDED_PIECE:
         raise InvalidRequest(
             f"the Metalink's pieces of {name!r} have {length} bytes, which can't be divided into smaller blocks",
             hint=_HINT,

@@ -21,11 +21,11 @@ from headrace.download import offer as offers
 from headrace.download import ranges
 from headrace.download.access import Access, same_origin
 from headrace.download.body import Reply
-from headrace.download.journal import Validator
+from headrace.download.journal import Header, Validator, check_of
 from headrace.download.offer import Offer
 from headrace.download.session import Session, check_status
-from headrace.download.turns import NoRoom
-from headrace.errors import HeadraceError, SourceChanged, SourceEmpty, SourceError, SourceRefused
+from headrace.download.turns import NoRoom, extra
+from headrace.errors import SourceChanged, SourceEmpty, SourceError, SourceRefused
 from headrace.log import Log
 from headrace.source import redact
 
@@ -82,7 +82,11 @@ class Origin:
         if reply.headers.get("content-length") == "0":
             raise SourceEmpty("the source has no bytes")
         offer = offers.of(reply)
-        if asked and not offer.ranged and offer.size_bytes == ranges.MIN_BLOCK_BYTES:
+        if (
+            asked
+            and not offer.ranged
+            and (offer.size_bytes == ranges.MIN_BLOCK_BYTES or "content-range" in reply.headers)
+        ):
             raise UnableToRange  # some servers say 200 and cut the body to the range
         if offer.ranged and (not asked or offer.start != 0 or offer.size_bytes is None):
             if not asked:
@@ -141,6 +145,22 @@ class Origin:
         return asked
 
 
+def _most_telling(errors: Sequence[SourceError]) -> SourceError:
+    """Return what to report of several origins: what a retry can help, if anything; else the first."""
+    helped = [error for error in errors if error.retryable]
+    return next((error for error in helped if not isinstance(error, SourceChanged)), next(iter(helped), errors[0]))
+
+
+@contextlib.contextmanager
+def _not_waiting(really: bool) -> Iterator[None]:  # noqa: FBT001 - reads as a sentence
+    """Wait for no host's turn as long as there are other origins: they may be free."""
+    if really:
+        with extra():
+            yield
+    else:
+        yield
+
+
 class Origins:
     """The places that have a file, the preferred one first; for any thread."""
 
@@ -152,15 +172,40 @@ class Origins:
         ]
         self.current = self._live[0]
         """The one that the download began with."""
+        self._several = len(self._live) > 1
         self._mixed = False
         self._alone = False
         self._used: set[Origin] = set()
 
-    def begin_with(self, shown_url: str, pinned: Validator) -> None:
+    def has(self, header: Header) -> bool:
+        """Return whether an origin can go on with what a journal tells of, without a digest of the whole.
+
+        It is the same URL, or the same but for its query (such as a signature) and has a strong
+        ETag: dates, and ETags that are made of date and size, are alike for files that are not.
+        What several origins may have brought needs a digest in any case.
+        """
+        if header.mixed or header.validator.if_range is None:
+            return False
+        same = self._same(header)
+        return same is not None and (check_of(same.url) == header.url_check or header.validator.etag is not None)
+
+    def _same(self, header: Header) -> Origin | None:
+        path = header.url.partition("?")[0]
+        alike = [one for one in self._live if redact(one.url).partition("?")[0] == path]
+        return next((one for one in alike if check_of(one.url) == header.url_check), next(iter(alike), None))
+
+    def begin_with(self, header: Header) -> None:
         """Go on where a journal says that a download had begun: with that origin, of that version."""
-        self.current = next((one for one in self._live if redact(one.url) == shown_url), self._live[0])
-        self.current.pinned = pinned
+        same = self._same(header)
+        self.current = same or self._live[0]
+        if same is not None:
+            same.pinned = header.validator
         self._used = {self.current}
+
+    @property
+    def mixed(self) -> bool:
+        """Whether several may bring, or have brought, bytes of one file."""
+        return self._mixed and self._several
 
     def mix(self, *, proven: bool) -> None:
         """Ask the others too, if a digest will tell whether their bytes belong together."""
@@ -171,51 +216,56 @@ class Origins:
     ) -> tuple[Reply, Offer]:
         """Open the first origin that answers as it should, with ``size_bytes`` where that is known.
 
-        Raises ``UnableToRange``, or the ``SourceError`` of the first whose error a retry can
-        help, else of the first.
+        Raises ``UnableToRange``, or the ``SourceError`` that tells most.
         """
-        errors: list[HeadraceError] = []
-        for origin in self._rested():
+        errors: list[SourceError] = []
+        candidates = self._rested()
+        for origin in candidates:
             try:
                 with contextlib.ExitStack() as mine:
-                    reply, offer = origin.probe(mine, ranged=ranged, proven=proven)
+                    with _not_waiting(origin is not candidates[-1]):
+                        reply, offer = origin.probe(mine, ranged=ranged, proven=proven)
                     if size_bytes is not None and offer.size_bytes not in {size_bytes, None}:
                         raise SourceRefused(f"the source has {offer.size_bytes} bytes, and {size_bytes} are wanted")
                     stack.push(mine.pop_all())
+            except NoRoom:
+                log.info("download.origin_busy", source=redact(origin.url))
             except SourceError as error:
                 errors.append(error)
                 self._failed(origin, error)
             else:
                 self.current, self._used = origin, {origin}
                 return reply, offer
-        raise next((error for error in errors if error.retryable), errors[0])
+        raise _most_telling(errors)
 
     def open(
         self, stack: contextlib.ExitStack, start: int, end: int, size_bytes: int, *, avoid: Origin | None = None
     ) -> tuple[Origin, Reply, Offer]:
         """Ask whichever origin is least busy for a part of the file; ``avoid`` was slow, and rests.
 
-        Raises ``UnableToRange``, ``NoRoom``, or the ``SourceError`` of the last that could be asked.
+        Raises ``UnableToRange``, ``NoRoom``, or the ``SourceError`` that tells most.
         """
         if avoid is not None:
             avoid.rests_until = time.monotonic() + SLOW_REST_SECONDS
         candidates = self._candidates()
+        errors: list[SourceError] = []
         for origin in candidates:
             try:
                 with contextlib.ExitStack() as mine:
                     mine.enter_context(self._at_work(origin))
-                    reply, offer = self._open(mine, origin, start, end, size_bytes)
+                    with _not_waiting(origin is not candidates[-1]):
+                        reply, offer = self._open(mine, origin, start, end, size_bytes)
                     stack.push(mine.pop_all())
             except NoRoom:
-                if origin is candidates[-1]:
+                if origin is candidates[-1] and not errors:
                     raise
             except SourceError as error:
-                if origin is candidates[-1]:
-                    raise
-                self._failed(origin, error)
+                errors.append(error)
+                if self._mixed:
+                    self._failed(origin, error)
             else:
                 return origin, reply, offer
-        raise AssertionError("the last origin's error is raised")
+        raise _most_telling(errors)
 
     def _open(
         self, stack: contextlib.ExitStack, origin: Origin, start: int, end: int, size_bytes: int

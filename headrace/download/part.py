@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from headrace.download import journal as journals
 from headrace.download.blocks import Blocks
@@ -22,7 +23,7 @@ from headrace.download.hashing import INLINE_BYTES, Blame, Hashing, read, short_
 from headrace.download.hold import Hold, translated
 from headrace.download.journal import Header, Journal
 from headrace.download.origins import Origin
-from headrace.errors import Cancelled, DiskFull, HeadraceError
+from headrace.errors import Cancelled, DiskFull
 from headrace.model import Pieces
 from headrace.process import Stop
 
@@ -71,7 +72,7 @@ class Part:
         self._hold = hold
         self._hashing = Hashing(self.blocks, self.descriptor, algorithms, pieces, blame)
         self._journaled = journaled
-        self._failure: HeadraceError | None = None
+        self._failure: BaseException | None = None
         self._writers = 0
         self._one_writes = threading.Lock()  # the kernel lets one write to a file at a time; the others would spin
         self._threads: list[threading.Thread] = []
@@ -106,15 +107,7 @@ class Part:
         size = self.header.size_bytes
         if size is None or size <= INLINE_BYTES:
             return
-        held = os.fstat(self.descriptor).st_blocks * 512
-        room = shutil.disk_usage(self.destination.parent).free
-        lacking = size - held + KEEP_FREE_BYTES - room
-        if lacking > 0:
-            raise DiskFull(
-                f"{lacking} bytes are missing on the disk for this source",
-                path=str(self.destination),
-                missing_bytes=lacking,
-            )
+        check_room(self.destination, size - os.fstat(self.descriptor).st_blocks * 512)
         try:
             os.posix_fallocate(self.descriptor, 0, size)
         except OSError as error:
@@ -189,7 +182,8 @@ class Part:
         if fresh:
             os.write(self._journal, journals.header_line(self.header).encode())
         else:
-            os.write(self._journal, b"\n")  # ends a line that was cut
+            mixed = journals.MIXED_LINE + "\n" if self.header.mixed else ""
+            os.write(self._journal, f"\n{mixed}".encode())  # the first character ends a line that was cut
         self._start(self._sync_now_and_then, "sync")
 
     # In the background
@@ -203,7 +197,7 @@ class Part:
         try:
             with translated(self.destination):
                 work()
-        except HeadraceError as error:
+        except BaseException as error:  # noqa: BLE001 - the thread ends here; who waits for it raises it
             with self.blocks.changed:
                 self._failure = error
                 self.blocks.changed.notify_all()
@@ -279,6 +273,15 @@ class Part:
             self.blocks.changed.wait_for(lambda: self._writers == 0)
         for thread in self._threads:
             thread.join()
+
+
+def check_room(destination: Path, size_bytes: int) -> None:
+    """Raise ``DiskFull`` where so many bytes don't fit beside a destination."""
+    lacking = size_bytes + KEEP_FREE_BYTES - shutil.disk_usage(destination.parent).free
+    if lacking > 0:
+        raise DiskFull(
+            f"{lacking} bytes are missing on the disk for this source", path=str(destination), missing_bytes=lacking
+        )
 
 
 class Lane:

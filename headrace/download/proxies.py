@@ -25,6 +25,8 @@ class Proxies:
     https: str | None = field(default=None, repr=False)
     without: tuple[str, ...] = ()
     """Hosts, domains (hosts below them too), networks; ``*`` is everything."""
+    named_hosts_only: bool = False
+    """Whether they are for the hosts that an ``Access`` names, and no others."""
 
     def of(self, url: str) -> str | None:
         """Return the proxy for a URL, or ``None`` for a connection of one's own."""

@@ -17,6 +17,9 @@ MAX_PIECE_BLOCK = 4 * MIB
 MAX_PIECE_PARTS = 1024
 """Where a publisher's pieces decide: each connection has a block in memory, so longer pieces are divided."""
 
+MAX_UNDIVIDED_PIECE = 8 * MIB
+"""Of a piece that no smaller block divides. Publishers use powers of two."""
+
 MIN_SHARE_BYTES = 4 * MIB
 """Less is not worth another connection when a download begins: it is half a second at 8 MB/s."""
 

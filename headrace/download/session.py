@@ -20,7 +20,7 @@ from headrace import __version__
 from headrace.download import access as accesses
 from headrace.download import proxies, tls
 from headrace.download.access import DIRECT, OPEN, Access, Origin, Route
-from headrace.download.body import ANSWER_SECONDS, READ_SECONDS, Body, Reply, Wire, length_of
+from headrace.download.body import ANSWER_SECONDS, READ_SECONDS, UNWRITABLE, Body, Reply, Wire, length_of
 from headrace.download.guard import Guard, GuardedTransport, ProxiedTransport, is_public, within
 from headrace.download.turns import COUNTED, Turns
 from headrace.errors import (
@@ -36,7 +36,7 @@ from headrace.errors import (
     SourceUnavailable,
 )
 from headrace.hosts import Hosts, LocalHosts, host_key
-from headrace.source import redact
+from headrace.source import redact, shown
 
 MAX_REDIRECTS = 5
 """FIELD.md, Security."""
@@ -146,7 +146,8 @@ class Session:
                 except SourceTruncated:
                     continue  # the server has closed it meanwhile: nothing was done, another one is asked
                 except COUNTED as error:
-                    if route.proxy is None:  # else nobody knows which of the two it was
+                    ours_to_blame = isinstance(error, httpx.LocalProtocolError)
+                    if route.proxy is None and not ours_to_blame:  # with a proxy nobody knows which of the two it was
                         self._turns.broke(host, url, error)
                     raise
                 if reply is None:
@@ -348,7 +349,7 @@ def check_status(reply: Reply) -> None:
     status = reply.status
     if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         return
-    said = f"the server answers {status} {reply.reason}".strip()
+    said = f"the server answers {status} {shown(reply.reason)}".strip()
     if status in {404, 410}:
         raise SourceNotFound(said, status=status)
     if status in {401, 403, 407}:
@@ -374,7 +375,7 @@ def _retry_after(reply: Reply) -> float | None:
 @contextlib.contextmanager
 def _translated(url: str) -> Iterator[None]:
     try:
-        shown = redact(url)
+        address = redact(url)
     except ValueError as error:
         raise SourceRefused("that is no URL") from error
     try:
@@ -384,13 +385,15 @@ def _translated(url: str) -> Iterator[None]:
     except httpx.ProxyError as error:
         raise _from_proxy(str(error)) from error
     except httpx.TimeoutException as error:
-        raise SourceTimeout(f"{shown} sent nothing for too long") from error
+        raise SourceTimeout(f"{address} sent nothing for too long") from error
+    except httpx.LocalProtocolError:
+        raise SourceRefused(UNWRITABLE) from None  # its text quotes the header
     except httpx.RemoteProtocolError as error:
-        raise SourceTruncated(f"{shown} broke off: {error}") from error
+        raise SourceTruncated(f"{address} broke off: {error}") from error
     except httpx.TransportError as error:
-        raise _from_tls(shown, str(error)) or SourceUnavailable(f"{shown} can't be read: {error}") from error
+        raise _from_tls(address, str(error)) or SourceUnavailable(f"{address} can't be read: {error}") from error
     except (httpx.InvalidURL, ValueError) as error:
-        raise SourceRefused(f"{shown} can't be asked for: {error}") from error
+        raise SourceRefused(f"{address} can't be asked for: {error}") from error
 
 
 def _from_tls(shown: str, said: str) -> HeadraceError | None:

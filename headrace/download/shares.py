@@ -28,9 +28,13 @@ class Share:
     """Up to here its worker may be receiving at this moment."""
     halted: bool = field(init=False, default=False)
     """Somebody else goes on with it."""
+    writing: bool = field(init=False, default=False)
+    """Its worker has bytes in hand: until they are in the file nobody else may take it over."""
     hedged: bool = field(init=False, default=False)
     paying: bool = field(init=False, default=False)
     """Its worker waits because a limit of bandwidth wants it."""
+    asking: bool = field(init=False, default=False)
+    """Its worker waits for its turn, for an answer, or before another try: each has an end of its own."""
     rate: float = field(init=False, default=0.0)
     """Bytes a second, recently."""
     began_at: float = field(init=False)

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace.download import proof, ranges
 from headrace.download.access import OPEN, Access
 from headrace.download.bandwidth import Bandwidth
+from headrace.download.body import Reply
 from headrace.download.crew import Crew
 from headrace.download.guard import Guard, stoppable
 from headrace.download.hold import Hold
-from headrace.download.journal import Header, Journal, Validator
+from headrace.download.journal import Header, Journal, Validator, check_of
 from headrace.download.offer import Offer
 from headrace.download.origins import Origin, Origins, UnableToRange
 from headrace.download.pace import Pace
@@ -34,6 +35,7 @@ from headrace.errors import (
     SourceError,
     SourceRefused,
     SourceTooLarge,
+    SourceTruncated,
 )
 from headrace.hosts import Hosts
 from headrace.log import Log
@@ -159,7 +161,7 @@ class _Transfer:
             return None
         if self._wish.size_bytes not in {found.header.size_bytes, None}:
             return None
-        return found if self._can_be_continued(found.header.validator) else None
+        return found if self._proven or self._origins.has(found.header) else None
 
     def _block(self, size_bytes: int | None) -> int:
         return ranges.block_bytes(size_bytes, self._wish.pieces.length_bytes if self._wish.pieces else None)
@@ -178,38 +180,25 @@ class _Transfer:
     def _attempt(self, hold: Hold, found: Journal | None) -> Downloaded:
         asked_at = time.monotonic()
         with contextlib.ExitStack() as stack:
-            if found is None:
-                reply, offer = self._origins.probe(
-                    stack, ranged=self._ranges, proven=self._proven, size_bytes=self._wish.size_bytes
-                )
-                origin = self._origins.current
-                size = offer.size_bytes if offer.size_bytes is not None else self._wish.size_bytes
-                header = Header(redact(origin.url), offer.validator, size, self._block(size))
-            else:
-                header, size = found.header, found.header.size_bytes
-                self._origins.begin_with(header.url, header.validator)
-                self._origins.mix(proven=self._proven)
-                start, end = self._first_missing(found)
-                origin, reply, offer = self._origins.open(stack, start, end, found.header.size_bytes or 0)
+            origin, reply, offer = self._begin(stack) if found is None else self._go_on(stack, found)
             wait = time.monotonic() - asked_at
-            self._size = size
-            self._check_size(size)
             promises = proof.chosen((*self._wish.promises, *offer.promises))
             self._origins.mix(proven=bool(promises) or self._proven)
-            algorithms = tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises))))
-            lasting = size is not None and self._can_be_continued(header.validator)
+            header = self._header(offer) if found is None else replace(found.header, mixed=self._is_mixed(found))
+            self._size = header.size_bytes
+            self._check_size(header.size_bytes)
             part = Part(
                 hold,
                 header,
-                algorithms,
+                tuple(dict.fromkeys((*self._wish.algorithms, *(one.algorithm for one in promises)))),
                 found,
-                journaled=lasting,
+                journaled=header.size_bytes is not None and self._can_be_continued(header.validator),
                 pieces=self._wish.pieces,
                 blame=self._origins.blame,
             )
             with contextlib.closing(part):
                 self._fetch(part, offer, Opened(stack.pop_all(), reply.body, origin, wait))
-                sums = self._sums(part)
+                sums = self._sums(part, offer)
             try:
                 labels = proof.check(promises, sums)
             except ChecksumMismatch as error:
@@ -219,6 +208,25 @@ class _Transfer:
                 raise
             hold.give_name(durable=self._wish.durable)
             return self._downloaded(part, offer, sums, labels)
+
+    def _begin(self, stack: contextlib.ExitStack) -> tuple[Origin, Reply, Offer]:
+        wanted = self._wish.size_bytes
+        reply, offer = self._origins.probe(stack, ranged=self._ranges, proven=self._proven, size_bytes=wanted)
+        return self._origins.current, reply, offer
+
+    def _header(self, offer: Offer) -> Header:
+        url, size = self._origins.current.url, offer.size_bytes
+        shown = redact(url)
+        return Header(shown, check_of(url), offer.validator, size, self._block(size), self._origins.mixed)
+
+    def _go_on(self, stack: contextlib.ExitStack, found: Journal) -> tuple[Origin, Reply, Offer]:
+        self._origins.begin_with(found.header)
+        self._origins.mix(proven=self._proven)
+        start, end = self._first_missing(found)
+        return self._origins.open(stack, start, end, found.header.size_bytes or 0)
+
+    def _is_mixed(self, found: Journal) -> bool:
+        return found.header.mixed or self._origins.mixed
 
     def _check_size(self, size: int | None) -> None:
         if size is not None and size > self._wish.max_bytes:
@@ -284,15 +292,28 @@ class _Transfer:
         opened.stack.close()
         return None
 
-    def _sums(self, part: Part) -> dict[str, str]:
+    def _sums(self, part: Part, offer: Offer) -> dict[str, str]:
         """Return the digests of the whole, once every block is what was written."""
         size = self._size_of(part)
-        if size == 0:
-            raise SourceEmpty("the source has no bytes")
+        if offer.size_bytes is None:
+            self._check_end(size)
         checked = Pace(part.blocks.done_bytes, self._on_progress).checked
         while (sums := part.digests(size, self._stop, lambda count: checked(count, size))) is None:
             self._again(part)
         return sums
+
+    def _check_end(self, size: int) -> None:
+        """Check a size that nobody knew before the body had ended."""
+        if size == 0:
+            raise SourceEmpty("the source has no bytes")
+        if self._ranges and size == ranges.MIN_BLOCK_BYTES:
+            raise UnableToRange  # perhaps a 200 that was cut to the range: the whole is asked for instead
+        wanted = self._wish.size_bytes
+        if wanted is not None and size < wanted:
+            raise SourceTruncated(f"the source ended after {size} of {wanted} bytes")
+        if wanted is not None and size > wanted:
+            raise SourceRefused(f"the source has {size} bytes, and {wanted} are wanted")
+        self._check_size(size)
 
     def _size_of(self, part: Part) -> int:
         return part.blocks.done_bytes if part.header.size_bytes is None else part.header.size_bytes

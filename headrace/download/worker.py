@@ -154,8 +154,10 @@ class Worker(threading.Thread):
             assert self._crew.ask is not None  # noqa: S101 - who can't ask has an open reply, or has raised
             assert share.end is not None  # noqa: S101
             avoid = self._instead_of[0].origin if self._instead_of is not None else None
+            share.asking = True
             with extra(not self._crew.is_alone(share)):
                 opened = self._crew.ask(share.position, share.end, avoid)
+            share.asking = False
             self._crew.take_times(opened)
         share.origin = opened.origin
         with opened.stack:
@@ -201,5 +203,5 @@ class Worker(threading.Thread):
                 if lane.filled(count):
                     share.flushed = share.position
         finally:
-            lane.close(keep=not share.halted)  # nobody writes beside who has taken over
-            share.flushed = share.position
+            lane.close(keep=crew.begin_write(share))  # nobody writes beside who has taken over
+            crew.end_write(share)

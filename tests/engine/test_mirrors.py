@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from headrace.download import Access, Downloader, Guard, Wish, journal
 from headrace.download.proof import promise
 from headrace.download.ranges import block_bytes
-from headrace.errors import ChecksumMismatch, SourceNotFound, SourceRefused
+from headrace.errors import Cancelled, ChecksumMismatch, SourceNotFound, SourceRefused, SourceTruncated
 from headrace.model import Downloaded, Pieces
 from tests.servers import LARGE, LARGER, Server, serving
 
@@ -202,3 +204,84 @@ def test_blocks_divide_pieces():
     assert block_bytes(None, 9_000_001) <= 9_000_001
     for length in (5 * MIB + 1, 7_340_032, 100_000_000):
         assert length % block_bytes(None, length) == 0
+
+
+@pytest.mark.parametrize("length", [MIB, 4 * MIB, 8 * MIB])
+def test_pieces_that_divide_the_file_evenly(server, tmp_path, length):
+    """As most published ones do: there is no piece behind the last."""
+    right = pieces(length, content=LARGE[: 8 * MIB])
+    done = fetch(server, "whole-blocks", tmp_path, pieces=right, size_bytes=8 * MIB)
+    assert done.path.read_bytes() == LARGE[: 8 * MIB]
+
+
+def test_what_mirrors_have_brought_is_not_gone_on_with_without_a_digest(server, tmp_path):
+    """The journal says that they were mixed; the first one's ETag speaks for its own bytes only."""
+    stop = threading.Event()
+    threading.Thread(
+        target=lambda: (wait_for(lambda: sent(server, "other") > 3 * MIB), stop.set()), daemon=True
+    ).start()
+    with pytest.raises(Cancelled):
+        fetch_until(server, "steady other", tmp_path, stop, promises=(RIGHT,))
+    assert journal.load(tmp_path / "film").header.mixed
+    done = fetch(server, "steady", tmp_path)
+    assert done.path.read_bytes() == LARGE
+    assert done.resumed_bytes == 0
+
+
+def test_a_resumed_download_that_is_mixed_now_says_so(server, tmp_path):
+    """The journal of one origin, gone on with by two, is that of two."""
+    with pytest.raises(SourceNotFound):
+        fetch(server, "broken-at-5-mib", tmp_path, connections=1)
+    assert not journal.load(tmp_path / "film").header.mixed
+    stop = threading.Event()
+    threading.Thread(
+        target=lambda: (wait_for(lambda: sent(server, "second") > 3 * MIB), stop.set()), daemon=True
+    ).start()
+    with pytest.raises(Cancelled):
+        fetch_until(server, "broken-at-5-mib second", tmp_path, stop, promises=(RIGHT,))
+    assert journal.load(tmp_path / "film").header.mixed
+
+
+@pytest.mark.parametrize("wished", [2 * MIB, len(LARGE) + 5])
+def test_a_wished_size_cuts_nothing(server, tmp_path, wished):
+    """A body without a length is read to its end, and must be as long as was said."""
+    with pytest.raises((SourceRefused, SourceTruncated)):
+        fetch(server, "chunked", tmp_path, size_bytes=wished)
+    assert not (tmp_path / "film").exists()
+
+
+def test_a_late_writer_writes_nothing(tmp_path):
+    """Who has bytes in hand isn't taken over; who was taken over writes no more."""
+    from headrace.download.crew import Crew
+    from headrace.download.shares import Share
+
+    crew = Crew(FakePart(), None, most=1, pace=None, stop=None, max_bytes=1 << 40)
+    slow, rival = Share(0, MIB), Share(0, MIB, settled=False)
+    crew._at_work.add(slow)
+    assert crew.reserve(slow, 1000) == 1000
+    assert crew.advance(slow, 1000)
+    assert not crew.take_over(rival, slow, slow.position), "its bytes are on their way to the disk"
+    assert crew.reserve(slow, 1000) == 1000
+    assert crew.take_over(rival, slow, slow.position)
+    assert not crew.begin_write(slow)
+    assert not crew.advance(slow, 1000)
+
+
+class FakePart:
+    def __init__(self) -> None:
+        self.blocks = SimpleNamespace(done_bytes=0)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def fetch_until(server: Server, names: str, folder: Path, stop: threading.Event, **wish) -> Downloaded:
+    first, *mirrors = [f"{server.url}/large/{name}" for name in names.split()]
+    downloader = Downloader(Guard(typed_may_be_private=True))
+    try:
+        return downloader.fetch(Wish(first, mirrors=tuple(mirrors), **wish), folder / "film", stop=stop)
+    finally:
+        downloader.close()
