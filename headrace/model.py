@@ -331,6 +331,8 @@ class Downloaded:
     """Which checks the bytes passed, such as ``content-length`` or ``sha256:order``."""
     restarts: int = 0
     """How often the source became another file meanwhile, and the download began again."""
+    kept: bool = False
+    """Whether it was there already, and nothing was downloaded."""
 
     @property
     def digests(self) -> Digests:

@@ -14,6 +14,7 @@ from headrace.cli.rate import RATE
 from headrace.cli.sections import SectionedCommand, section
 
 if TYPE_CHECKING:
+    from headrace.download.guard import Network
     from headrace.download.listing import Entry
     from headrace.download.proof import Promise
 
@@ -66,6 +67,7 @@ class Options:
     jobs: int
     host_connections: int | None
     limit_rate: int | None
+    keep_existing: bool
     fsync: bool
     as_json: bool
 
@@ -138,6 +140,7 @@ class Options:
     help=f"The most for a host, of all files together.  [default: {HOST_CONNECTIONS}, or what -j or --connections say]",
 )
 @_manner("--limit-rate", type=RATE, help="Bytes a second for all files together, such as 500k or 2.5M.")
+@_manner("--keep-existing", is_flag=True, help="Skip files that are there, if they are what they must be.")
 @_manner("--fsync", is_flag=True, help="Wait until the disk has each file before it gets its name.")
 @_manner("--json", "as_json", is_flag=True, help="Print events as JSON Lines.")
 def fetch(**options: Any) -> int:
@@ -159,7 +162,7 @@ def fetch(**options: Any) -> int:
 
     failed = 0
     limits = HostLimits(given.host_connections or max(HOST_CONNECTIONS, given.connections, given.jobs))
-    downloader = Downloader(Guard(typed_may_be_private=True), LocalHosts(HostRules(limits)))
+    downloader = Downloader(Guard(_networks(entries), typed_may_be_private=True), LocalHosts(HostRules(limits)))
     try:
         jobs = Plan(given, logins.of(given, entries), downloader).jobs(entries)
         with shown(len(jobs), as_json=given.as_json) as display:
@@ -183,6 +186,15 @@ def _entries(options: Options) -> tuple[Entry, ...]:
     return (*typed, *listed, *_described(options.metalink))
 
 
+def _networks(entries: tuple[Entry, ...]) -> tuple[Network, ...]:
+    """Return the private networks that URLs of publishers may lead to: those that the operator allows."""
+    if all(entry.typed for entry in entries):
+        return ()
+    from headrace import settings
+
+    return settings.load().networks
+
+
 def _described(paths: tuple[Path, ...]) -> Iterator[Entry]:
     """Yield the files that Metalinks describe; raises ``InvalidRequest``."""
     if not paths:
@@ -193,5 +205,5 @@ def _described(paths: tuple[Path, ...]) -> Iterator[Entry]:
         for one in metalink.read(path):
             urls = tuple(mirror.url for mirror in one.mirrors)
             yield listing.Entry(
-                urls, name=one.name, promises=one.promises, size_bytes=one.size_bytes, pieces=one.pieces
+                urls, name=one.name, promises=one.promises, size_bytes=one.size_bytes, pieces=one.pieces, typed=False
             )

@@ -87,6 +87,7 @@ class _Events:
         if done is not None:
             row |= {"resumed_bytes": done.resumed_bytes, "size_bytes": done.size_bytes, **done.sums}
             row |= {"proofs": list(done.proofs), "restarts": done.restarts}
+            row |= {"kept": True} if done.kept else {}
         self._files += 1
         self._failed += error is not None
         self._bytes += done.size_bytes if done else 0

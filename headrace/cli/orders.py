@@ -22,8 +22,8 @@ POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 120.0
 """How long ``--wait`` goes on asking while the gateway, or Postgres behind it, is away: it may be restarting."""
 
-MOST_MIRRORS = 16
-"""Of a file in a Metalink, the preferred ones; an order carries no more."""
+MOST_MIRRORS = 32
+"""Of a file in a Metalink, beside the first: the preferred ones; an order carries no more."""
 
 FINAL = frozenset({"published", "stored", "failed", "cancelled"})
 LOST = frozenset({"failed", "cancelled"})
@@ -119,7 +119,7 @@ def _described(path: Path) -> list[dict[str, Any]]:
     return [
         {
             "source": one.mirrors[0].url,
-            "mirrors": [mirror.url for mirror in one.mirrors[1:MOST_MIRRORS]],
+            "mirrors": [mirror.url for mirror in one.mirrors[1 : MOST_MIRRORS + 1]],
             "digests": {promise.algorithm: promise.value for promise in one.promises},
             "size_bytes": one.size_bytes,
             "pieces": asdict(one.pieces) if one.pieces else None,

@@ -53,7 +53,9 @@ class Plan:
         if self._options.output is None:
             taken = self._taken.setdefault(entry.folder, set())
             path = path / entry.folder / unique_name(entry.name or source.name, taken)
-        return Job(source.shown, path, lambda: self._wish(source, mirrors, entry))
+        return Job(
+            source.shown, path, lambda: self._wish(source, mirrors, entry), keep_existing=self._options.keep_existing
+        )
 
     def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
         if source.kind is SourceKind.S3:
@@ -71,6 +73,7 @@ class Plan:
             limits=self._limits,
             connections=entry.connections or self._options.connections,
             durable=self._options.fsync,
+            typed=entry.typed,
         )
 
     def _listed(self, address: str, name: str, access: Access) -> tuple[Promise, ...]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol
 
+from headrace.download.existing import existing
 from headrace.download.guard import stoppable
 from headrace.download.transfer import Downloader, Wish
 from headrace.errors import Cancelled, HeadraceError
@@ -42,6 +43,8 @@ class Job:
     path: Path
     wish: Callable[[], Wish]
     """Makes the wish when a try begins, because signed addresses don't live long; may raise a ``HeadraceError``."""
+    keep_existing: bool = False
+    """Whether a file that is there already is kept, if it is what was promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,9 @@ def _fetch(downloader: Downloader, job: Job, watcher: Watcher, stop: threading.E
         try:
             with stoppable(stop):
                 wish = job.wish()
-            done = downloader.fetch(wish, job.path, on_progress=lambda now: watcher.progress(job, now), stop=stop)
+            done = existing(wish, job.path, stop) if job.keep_existing else None
+            if done is None:
+                done = downloader.fetch(wish, job.path, on_progress=lambda now: watcher.progress(job, now), stop=stop)
         except Cancelled as error:
             return Outcome(job, error=error)
         except HeadraceError as error:

@@ -43,7 +43,11 @@ LEAVE_SECONDS = 2 * SLICE_SECONDS
 """What workers get to write down what they have when a download ends early."""
 
 GROW_SECONDS = 0.5
-"""How often it is considered whether more connections help."""
+FIRST_GROW_SECONDS = 0.2
+"""How often it is considered whether more connections help, and when for the first time."""
+
+FIRST_GROWTH = 4
+"""Connections that there are at least after that; then their number doubles."""
 
 GROW_GAIN = 1.1
 """More connections helped if the whole became faster by so much."""
@@ -95,6 +99,7 @@ class Crew:
         self._gone = 0
         self._base = part.blocks.done_bytes
         self._ticked = self._considered = time.monotonic()
+        self._grow_seconds = FIRST_GROW_SECONDS
         self._considered_bytes = self._base
         self._before_growth: float | None = None
         self._crowded_until = 0.0
@@ -192,10 +197,10 @@ class Crew:
         return self._base + self._gone + sum(share.position - share.start for share in self._at_work)
 
     def _consider_growth(self, now: float, done: int) -> None:
-        if now - self._considered < GROW_SECONDS or now < self._crowded_until:
+        if now - self._considered < self._grow_seconds or now < self._crowded_until:
             return
         rate = (done - self._considered_bytes) / (now - self._considered)
-        self._considered, self._considered_bytes = now, done
+        self._considered, self._considered_bytes, self._grow_seconds = now, done, GROW_SECONDS
         count = len(self._at_work)
         if count >= self._most or not count or rate / count > FAST_BYTES_PER_SECOND:
             return
@@ -203,7 +208,7 @@ class Crew:
             self._most = count  # the last ones didn't help
             return
         self._before_growth = rate
-        self._hire_up_to(min(self._most, 2 * count))
+        self._hire_up_to(min(self._most, max(FIRST_GROWTH, 2 * count)))
 
     def _hedge(self, now: float) -> None:
         with self._changed:

@@ -46,6 +46,8 @@ class Entry:
     """As a Metalink says."""
     pieces: Pieces | None = None
     """Likewise."""
+    typed: bool = True
+    """Whether the user wrote the URLs, and not a publisher."""
 
 
 def parse(text: str) -> tuple[Entry, ...]:

@@ -53,7 +53,7 @@ class UnableToRange(Exception):  # noqa: N818 - not an error: another way is tak
 class Origin:
     """One address of the file."""
 
-    def __init__(self, session: Session, url: str, access: Access) -> None:
+    def __init__(self, session: Session, url: str, access: Access, *, typed: bool) -> None:
         self.url = url
         self.pinned = UNPINNED
         self.active = 0
@@ -63,6 +63,7 @@ class Origin:
         self.bad_pieces = 0
         self._session = session
         self._access = access
+        self._typed = typed
         self._if_range = True
         self._whole_answers = 0
 
@@ -73,7 +74,7 @@ class Origin:
         ``UnableToRange`` where the whole must be asked for, or a ``SourceError``.
         """
         asked = {"Range": f"bytes=0-{ranges.MIN_BLOCK_BYTES - 1}"} if ranged else {}
-        reply = stack.enter_context(self._session.get(self.url, asked, access=self._access))
+        reply = stack.enter_context(self._session.get(self.url, asked, access=self._access, typed=self._typed))
         if offers.is_empty(reply):
             raise SourceEmpty("the source has no bytes")
         if asked and reply.status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -121,7 +122,7 @@ class Origin:
         for plainly in (not self._if_range, True):
             asked = self._range(start, end, plainly=plainly)
             with contextlib.ExitStack() as mine:
-                reply = mine.enter_context(self._session.get(self.url, asked, access=self._access))
+                reply = mine.enter_context(self._session.get(self.url, asked, access=self._access, typed=self._typed))
                 check_status(reply)
                 offer = offers.of(reply)
                 if offer.ranged:
@@ -164,10 +165,10 @@ def _not_waiting(really: bool) -> Iterator[None]:  # noqa: FBT001 - reads as a s
 class Origins:
     """The places that have a file, the preferred one first; for any thread."""
 
-    def __init__(self, session: Session, url: str, mirrors: Sequence[str], access: Access) -> None:
+    def __init__(self, session: Session, url: str, mirrors: Sequence[str], access: Access, *, typed: bool) -> None:
         self._lock = threading.Lock()
         self._live = [
-            Origin(session, one, access if same_origin(one, url) else access.elsewhere())
+            Origin(session, one, access if same_origin(one, url) else access.elsewhere(), typed=typed)
             for one in dict.fromkeys((url, *mirrors))
         ]
         self.current = self._live[0]

@@ -133,9 +133,9 @@ class Part:
             self._writers += 1
         try:
             with translated(self.destination), self._one_writes:
-                while view:
-                    count = os.pwrite(self.descriptor, view[:WRITE_BYTES], position)
-                    view, position = view[count:], position + count
+                at = 0
+                while at < len(view):
+                    at += os.pwrite(self.descriptor, view[at : at + WRITE_BYTES], position + at)
         finally:
             with self.blocks.changed:
                 self._writers -= 1

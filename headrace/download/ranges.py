@@ -23,8 +23,9 @@ MAX_UNDIVIDED_PIECE = 8 * MIB
 MIN_SHARE_BYTES = 4 * MIB
 """Less is not worth another connection when a download begins: it is half a second at 8 MB/s."""
 
-START_CONNECTIONS = 2
-"""Connections that a large file begins with; more come as long as they help."""
+START_CONNECTIONS = 1
+"""What a large file begins with; more come at once where that one isn't fast, and as long as they help.
+Where one is fast enough a second one costs: its bytes are hashed later, out of the caches."""
 
 FAR_SECONDS = 0.03
 FAR_START_CONNECTIONS = 8
@@ -34,6 +35,7 @@ in flight on it, and several help for sure; to find that out by doubling costs m
 MIN_STRIPE_BYTES = 8 * MIB
 MAX_STRIPE_BYTES = 256 * MIB
 WAITS = 32
+STRIPE_SECONDS = 0.1
 """What a connection asks for at once; see ``stripe``."""
 
 Span = tuple[int, int]
@@ -78,11 +80,12 @@ def stripe(left: int, connections: int, block: int, rate: float, wait_seconds: f
     """Return how many bytes a connection asks for next, whole blocks of what is ``left``.
 
     ``rate`` is the connection's (bytes a second, 0 where unknown) and ``wait_seconds`` what it
-    waits for an answer: that wait costs at most a 32nd, unless ``connections``, the most that
-    there may be, would find nothing to do. Small stripes keep the connections close to each
-    other in the file, so that its hash is nearly done when they are.
+    waits for an answer: that wait costs at most a 32nd, and a stripe lasts ``STRIPE_SECONDS`` at
+    least, unless ``connections``, the most that there may be, would find nothing to do. Small
+    stripes keep the connections close to each other in the file, so that its hash is nearly
+    done when they are.
     """
-    wanted = max(MIN_STRIPE_BYTES, min(MAX_STRIPE_BYTES, rate * wait_seconds * WAITS))
+    wanted = max(MIN_STRIPE_BYTES, min(MAX_STRIPE_BYTES, rate * max(STRIPE_SECONDS, wait_seconds * WAITS)))
     fair = left / max(1, connections)
     return max(1, -(-int(min(wanted, fair)) // block)) * block
 

@@ -100,17 +100,22 @@ class Session:
             client.close()
 
     @contextlib.contextmanager
-    def get(self, url: str, headers: Mapping[str, str], *, access: Access = OPEN) -> Iterator[Reply]:
+    def get(
+        self, url: str, headers: Mapping[str, str], *, access: Access = OPEN, typed: bool = True
+    ) -> Iterator[Reply]:
         """Open a GET after its redirects; the body is not read yet, and any status is returned.
 
-        ``access`` decides for each hop what it is shown. Raises a ``SourceError``, or
+        ``access`` decides for each hop what it is shown; ``typed`` says that the URL is the user's own
+        (``Guard.typed_may_be_private``). Raises a ``SourceError``, or
         ``InvalidRequest`` where a certificate can't be used.
         """
         with _translated(url), contextlib.ExitStack() as stack:
-            yield self._follow(stack, url, dict(headers), access)
+            yield self._follow(stack, url, dict(headers), access, typed=typed)
 
-    def _follow(self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], access: Access) -> Reply:
-        may_be_private = self._guard.typed_may_be_private
+    def _follow(
+        self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], access: Access, *, typed: bool
+    ) -> Reply:
+        may_be_private = typed and self._guard.typed_may_be_private
         url = first
         for _ in range(MAX_REDIRECTS + 1):
             sent = headers if access is OPEN else access.headers_to(url, first) | headers

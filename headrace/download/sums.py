@@ -78,7 +78,7 @@ class Sums:
         else:
             try:
                 with Path(where).open("rb") as file:
-                    content = file.read(proof.MAX_SUMS_BYTES)
+                    content = file.read(proof.MAX_SUMS_BYTES + 1)
             except OSError as error:
                 raise InvalidRequest(f"{where} can't be read: {error.strerror}") from error
         return content.decode("utf-8", "replace")

@@ -62,6 +62,8 @@ class Wish:
     max_bytes: int = 1 << 62
     access: Access = OPEN
     """What is shown to get in."""
+    typed: bool = True
+    """Whether who runs this has written the URLs; a publisher's lead to no private address (``Guard``)."""
     mirrors: tuple[str, ...] = ()
     """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
     size_bytes: int | None = None
@@ -118,7 +120,7 @@ class _Transfer:
         self._destination = destination
         self._on_progress = on_progress
         self._stop = stop
-        self._origins = Origins(session, wish.url, wish.mirrors, wish.access)
+        self._origins = Origins(session, wish.url, wish.mirrors, wish.access, typed=wish.typed)
         self._ranges = True
         self._size: int | None = wish.size_bytes
         self._asks = False

@@ -528,3 +528,43 @@ def test_the_board_counts(monkeypatch):
 def test_amounts_are_short(done, whole, text):
     """At most nine characters, twice that less the unit for two."""
     assert amount(done, whole) == text
+
+
+# Metalinks, and files that are there already
+
+METALINK = """<metalink xmlns="urn:ietf:params:xml:ns:metalink"><file name="film.bin"><size>{size}</size>
+<hash type="sha-256">{sha256}</hash><url>{url}/good</url><url>{url}/file</url></file></metalink>"""
+
+
+def metalink(server, folder):
+    return file(folder, "film.meta4", METALINK.format(size=len(BODY), sha256=SHA256, url=server.url))
+
+
+def test_a_metalink_is_fetched_where_its_network_is_allowed(server, tmp_path):
+    """A publisher's addresses are not the user's: a private one must have been allowed."""
+    words = ("fetch", "--metalink", metalink(server, tmp_path), "-d", tmp_path / "out", "--json")
+    refused = headrace(*words)
+    assert refused.returncode == 1
+    assert ended(refused)[0]["error"]["code"] == "address_forbidden"
+    assert not server.seen
+    done = headrace(*words, HEADRACE_ALLOWED_NETWORKS="127.0.0.0/8")
+    assert done.returncode == 0, done.stderr
+    (row,) = ended(done)
+    assert (row["path"], row["sha256"]) == (str(tmp_path / "out" / "film.bin"), SHA256)
+    assert "sha256:metalink" in row["proofs"]
+
+
+def test_a_list_that_is_run_again_fetches_what_is_missing(server, tmp_path):
+    """With ``--keep-existing``; what isn't what it must be comes again."""
+    listed = file(tmp_path, "list", f"{server.url}/good\n  out=one\n  sha256={SHA256}\n{server.url}/good\n  out=two\n")
+    words = ("fetch", "--from-file", listed, "-d", tmp_path / "out", "--json")
+    assert headrace(*words).returncode == 0
+    asked = len(server.seen["/good"])
+    again = ended(headrace(*words, "--keep-existing"))
+    assert [row.get("kept") for row in again] == [True, True]
+    assert len(server.seen["/good"]) == asked
+    (tmp_path / "out" / "one").write_bytes(b"damaged")
+    again = ended(headrace(*words, "--keep-existing"))
+    assert sorted(row.get("kept", False) for row in again) == [False, True]
+    assert (tmp_path / "out" / "one").read_bytes() == BODY
+    assert not any(row.get("kept") for row in ended(headrace(*words))), "without the option everything comes anew"

@@ -1,0 +1,60 @@
+"""A file that is there already: kept if it is what was promised, or if nothing was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.download import proof
+from headrace.download.hold import translated
+from headrace.download.transfer import Wish
+from headrace.errors import Cancelled, ChecksumMismatch
+from headrace.model import Downloaded, Pieces
+from headrace.process import Stop
+
+READ_BYTES = 1024 * 1024
+
+
+def existing(wish: Wish, destination: Path, stop: Stop) -> Downloaded | None:
+    """Return a finished file that can be kept, with what it was held to; ``None`` where it must be downloaded.
+
+    Without size, digest or pieces its name is enough: names appear only with files that are
+    whole. Raises ``DiskFailed``, or ``Cancelled`` when ``stop`` was set.
+    """
+    with translated(destination):
+        if not destination.is_file():
+            return None
+        size = destination.stat().st_size
+        if wish.size_bytes not in {size, None} or (wish.pieces is not None and not wish.pieces.make_up(size)):
+            return None
+        sums, pieces = _digests(destination, wish, stop)
+    try:
+        labels = proof.check(wish.promises, sums)
+    except ChecksumMismatch:
+        return None
+    if wish.pieces is not None and pieces != wish.pieces.values:
+        return None
+    held_to = (*labels, *([wish.pieces.label] if wish.pieces is not None else []))
+    return Downloaded(destination, size, sums, None, None, proofs=held_to, kept=True)
+
+
+def _digests(path: Path, wish: Wish, stop: Stop) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the digests of the whole that are promised, and those of its pieces; reads nothing without any."""
+    digests = {one.algorithm: proof.new(one.algorithm) for one in wish.promises}
+    if not digests and wish.pieces is None:
+        return {}, ()
+    pieces: list[str] = []
+    with path.open("rb") as file:
+        while content := file.read(_length(wish.pieces)):
+            if stop.is_set():
+                raise Cancelled("the check of a file was stopped")
+            for digest in digests.values():
+                digest.update(content)
+            if wish.pieces is not None:
+                piece = proof.new(wish.pieces.algorithm)
+                piece.update(content)
+                pieces.append(piece.hexdigest())
+    return {name: digest.hexdigest() for name, digest in digests.items()}, tuple(pieces)
+
+
+def _length(pieces: Pieces | None) -> int:
+    return READ_BYTES if pieces is None else pieces.length_bytes
