@@ -223,8 +223,12 @@ def look(tx: Tx, hosts: Collection[str], holder: str) -> dict[str, Seen]:
     return {row.host: Seen(_state(row), row.wanted) for row in rows}
 
 
+MOST_FOUND = 1000
+"""Hosts that are listed: one order can name ten thousand."""
+
+
 def find(tx: Tx) -> list[Host]:
-    """Return every host that is known, those in trouble first, then the last ones used."""
+    """Return the hosts that are known, those in trouble first, then the last ones used; ``MOST_FOUND`` at most."""
     rows = tx.execute(
         text(
             f"""
@@ -236,8 +240,10 @@ def find(tx: Tx) -> list[Host]:
             GROUP BY h.host
             ORDER BY h.open_until IS NOT NULL OR coalesce(h.cool_until > clock_timestamp(), false) DESC,
                      h.failures > 0 DESC, h.used_at DESC
+            LIMIT :most
             """
-        )
+        ),
+        {"most": MOST_FOUND},
     )
     return [_host(row) for row in rows]
 

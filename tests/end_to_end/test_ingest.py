@@ -267,6 +267,9 @@ def test_a_local_folder_is_a_source(stack, web):
     found = ingest(stack, f"file://{folder}/", "--recipe", "archive")
     assert [(item["state"], item["size_bytes"]) for item in found] == [("stored", 5000), ("stored", 6000)]
     assert found[0]["source"] == f"file://{folder}/one.bin"
+    (wrong,) = ingest(stack, f"file://{folder}//one.bin", "--sha256", "0" * 64, status=1)
+    assert wrong["error"]["code"] == "checksum_mismatch"
+    assert stack.cli("ingest", f"file://{folder}/", "--sha256", "0" * 64).returncode == 2
     refused = stack.cli("ingest", "file:///etc/passwd")
     assert (refused.returncode, "HEADRACE_SOURCE_FOLDERS" in refused.stderr) == (2, True)
     (folder / "link.bin").symlink_to("/etc/passwd")

@@ -161,3 +161,12 @@ def test_without_a_file_there_are_no_credentials(tmp_path):
     with pytest.raises(InvalidRequest) as caught:
         credentials.find(tmp_path / "credentials.toml", "a")
     assert "credentials.toml" in caught.value.hint
+
+
+def test_a_proxy_is_for_the_hosts_that_it_was_named_with():
+    """A redirect or a mirror elsewhere goes without it: what a proxy can reach is not for everybody."""
+    archive = parse(WHOLE, FOLDER)["archive"].shown
+    first = "https://archive.example.org/x"
+    assert archive.route_to(first, first).proxy is not None
+    assert archive.route_to("http://intranet.corp/", first).proxy is None
+    assert archive.elsewhere().route_to("http://intranet.corp/", "http://intranet.corp/").proxy is None

@@ -433,3 +433,17 @@ def test_rules_reach_the_wire(server, tmp_path):
     one.fetch(Wish(server.url + "/large/steady", connections=8), tmp_path / "film")
     one.close()
     assert server.most_connections == 1
+
+
+def test_a_mirror_that_is_free_is_not_waited_past(server, downloader, tmp_path):
+    """While the first host is left alone the file comes from the second one at once."""
+    one = downloader()
+    with serving() as busy:
+        busy.state["pause"] = 10
+        with pytest.raises(SourceUnavailable):
+            one.fetch(Wish(busy.url + "/pausing"), tmp_path / "other")
+        since = time.monotonic()
+        one.fetch(Wish(busy.url + "/good", mirrors=(server.url + "/good",)), tmp_path / "film")
+        assert time.monotonic() - since < 3
+        assert "/good" not in busy.seen
+    assert (tmp_path / "film").read_bytes() == BODY
