@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,19 +159,24 @@ def fetch(**options: Any) -> int:
     from headrace.cli.wanted import Plan
     from headrace.download import Downloader, Guard
     from headrace.download.batch import fetch_all
+    from headrace.download.spread import Spread, processes_for
     from headrace.hosts import HostLimits, HostRules, LocalHosts
 
     failed = 0
-    limits = HostLimits(given.host_connections or max(HOST_CONNECTIONS, given.connections, given.jobs))
-    downloader = Downloader(Guard(_networks(entries), typed_may_be_private=True), LocalHosts(HostRules(limits)))
-    try:
-        jobs = Plan(given, logins.of(given, entries), downloader).jobs(entries)
-        with shown(len(jobs), as_json=given.as_json) as display:
-            for outcome in fetch_all(downloader, jobs, at_once=given.jobs, watcher=display):
-                display.ended(outcome)
-                failed += outcome.error is not None
-    finally:
-        downloader.close()
+    processes = processes_for(len(entries), given.jobs)
+    most = given.host_connections or max(HOST_CONNECTIONS, given.connections, given.jobs)
+    hosts = LocalHosts(HostRules(HostLimits(max(1, most // processes))))
+    downloader = Downloader(Guard(_networks(entries), typed_may_be_private=True), hosts)
+    with contextlib.closing(downloader), contextlib.ExitStack() as stack:
+        jobs = Plan(given, logins.of(given, entries), downloader, processes).jobs(entries)
+        spread = None
+        if processes > 1:
+            spread = stack.enter_context(Spread(downloader, jobs, at_once=given.jobs, processes=processes))
+        display = stack.enter_context(shown(len(jobs), as_json=given.as_json))
+        here = fetch_all(downloader, jobs, at_once=given.jobs, watcher=display)
+        for outcome in spread.outcomes(display) if spread else here:
+            display.ended(outcome)
+            failed += outcome.error is not None
     if not failed:
         return 0
     return EXIT_FAILED if failed == len(jobs) else EXIT_SOME_FAILED

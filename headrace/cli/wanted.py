@@ -31,13 +31,13 @@ is asked for piece by piece, and the signature stays in this process."""
 class Plan:
     """Where each file goes, what it must be, and how it is reached."""
 
-    def __init__(self, options: Options, logins: Logins, downloader: Downloader) -> None:
-        """Raises ``InvalidRequest`` for checksums that are none."""
+    def __init__(self, options: Options, logins: Logins, downloader: Downloader, processes: int) -> None:
+        """``processes`` share the limits. Raises ``InvalidRequest`` for checksums that are none."""
         self._options = options
         self._logins = logins
         self._promises = options.promises
         self._sums = Sums(downloader, options.sums) if options.sums else None
-        self._limits = (Bandwidth(options.limit_rate),) if options.limit_rate else ()
+        self._limits = (Bandwidth(options.limit_rate / processes),) if options.limit_rate else ()
         self._taken: dict[str, set[str]] = {}
 
     def jobs(self, entries: tuple[Entry, ...]) -> list[Job]:

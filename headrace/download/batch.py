@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from queue import SimpleQueue
 from typing import Protocol
 
 from headrace.download.existing import existing
@@ -69,25 +69,40 @@ class Watcher(Protocol):
         """Take note that a job is tried again after a pause."""
 
 
-def fetch_all(downloader: Downloader, jobs: Sequence[Job], *, at_once: int, watcher: Watcher) -> Iterator[Outcome]:
+def fetch_all(downloader: Downloader, jobs: Iterable[Job], *, at_once: int, watcher: Watcher) -> Iterator[Outcome]:
     """Fetch every job, ``at_once`` at a time; yield each outcome as it is known.
 
-    Left early, it stops what is going on; what came is kept for another call.
+    A job is taken from ``jobs`` when its turn comes. Left early, it stops what is going on; what
+    came is kept for another call.
     """
-    stop = threading.Event()
+    stop, waiting, taking = threading.Event(), iter(jobs), threading.Lock()
+    ended: SimpleQueue[Outcome | BaseException | None] = SimpleQueue()
 
-    def one(job: Job) -> Outcome:
-        return _fetch(downloader, job, watcher, stop)
-
-    with ThreadPoolExecutor(at_once, thread_name_prefix="file") as pool:
-        going = [pool.submit(one, job) for job in jobs]
+    def work() -> None:
         try:
-            for future in as_completed(going):
-                yield future.result()
-        finally:
-            stop.set()
-            for future in going:
-                future.cancel()
+            while not stop.is_set():
+                with taking:
+                    job = next(waiting, None)
+                if job is None:
+                    break
+                ended.put(_fetch(downloader, job, watcher, stop))
+        except BaseException as error:  # noqa: BLE001 - the thread ends here; who waits raises it
+            ended.put(error)
+        ended.put(None)
+
+    threads = [threading.Thread(target=work, name="file", daemon=True) for _ in range(at_once)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            while (outcome := ended.get()) is not None:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                yield outcome
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def _fetch(downloader: Downloader, job: Job, watcher: Watcher, stop: threading.Event) -> Outcome:

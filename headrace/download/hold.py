@@ -26,10 +26,18 @@ class Hold:
     def __init__(self, destination: Path) -> None:
         """Take it; raises ``Limited`` (a retry can help) where another download is at it, ``DiskFailed``."""
         self.destination = destination
+        self.journaled = True
+        """Whether there may be a journal."""
         self._part = journals.part_path(destination)
+        self._journal = journals.journal_path(destination)
+        self._done = False
         with translated(destination):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor = self._locked()
+            try:
+                self.descriptor = self._locked()
+            except FileNotFoundError:
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                self.descriptor = self._locked()
+            self._fresh = os.fstat(self.descriptor).st_size == 0
 
     def _locked(self) -> int:
         while True:
@@ -59,14 +67,18 @@ class Hold:
 
     def journal(self) -> Journal | None:
         """Return what an earlier attempt left, or ``None`` where that is nothing or no journal of ours."""
+        if self._fresh:
+            return None  # many short files come through here: each look at the disk counts
         with translated(self.destination):
             return journals.load(self.destination)
 
     def clear(self) -> None:
         """Forget what an earlier attempt left."""
         with translated(self.destination):
-            journals.journal_path(self.destination).unlink(missing_ok=True)
-            os.ftruncate(self.descriptor, 0)
+            self._journal.unlink(missing_ok=True)
+            if not self._fresh:
+                os.ftruncate(self.descriptor, 0)
+            self.journaled = self._fresh = False
 
     def give_name(self, *, durable: bool) -> None:
         """Give the file its final name; if ``durable``, the disk has it when this returns."""
@@ -76,7 +88,9 @@ class Hold:
             if durable:
                 os.fdatasync(self.descriptor)
             self._part.replace(self.destination)
-            journals.journal_path(self.destination).unlink(missing_ok=True)
+            self._done = True
+            if self.journaled:
+                self._journal.unlink(missing_ok=True)
             if durable:
                 journals.sync_folder(self.destination.parent)
 
@@ -84,7 +98,7 @@ class Hold:
         """Let go. A part file without a journal is of no use to anybody and goes."""
         try:
             with translated(self.destination):
-                if not journals.journal_path(self.destination).exists() and self._has_the_name(self.descriptor):
+                if not self._done and not self._journal.exists() and self._has_the_name(self.descriptor):
                     self._part.unlink(missing_ok=True)
         finally:
             os.close(self.descriptor)

@@ -176,6 +176,7 @@ class Part:
     def _open_journal(self, *, fresh: bool) -> None:
         if self._journal is not None:
             return
+        self._hold.journaled = True
         path = journals.journal_path(self.destination)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._journal = os.open(path, flags | (os.O_TRUNC if fresh else 0), 0o666)
