@@ -54,6 +54,7 @@ soak: setup
 # Beside the peers that are installed; some minutes. docs/benchmarks.md has the single commands.
 bench: setup
 	$(BIN)/python -m tests.benchmarks.download
+	$(BIN)/python -m tests.benchmarks.changed
 
 wheel: setup
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .

@@ -207,6 +207,7 @@ def test_a_client_certificate(tmp_path):
         assert headrace(*words).returncode == 1
 
 
+@pytest.mark.long
 def test_no_secret_is_told_or_kept(server, tmp_path):
     """Not in JSON, errors, logs or journals, whatever goes wrong."""
     password = file(tmp_path, "password", CANARY)

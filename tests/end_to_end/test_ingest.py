@@ -287,6 +287,7 @@ def test_an_order_keeps_to_its_rate(stack, web):
         assert api.get(f"/v1/orders/{item['order_id']}").json()["bytes_per_second"] == 6 * 2**20
 
 
+@pytest.mark.long
 def test_a_watched_folder_is_taken_in(stack, web):
     """Files that have settled are ordered once; files that have changed again."""
     folder = source_folder(stack.home) / "watched"

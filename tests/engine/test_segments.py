@@ -491,6 +491,7 @@ def test_a_request_that_nobody_answers_is_stopped_soon(tmp_path):
         downloader.close()
 
 
+@pytest.mark.long
 def test_errors_are_our_own(server, tmp_path):
     """Whatever a path does, no foreign exception comes out."""
     for name in [one.removeprefix("large_") for one in dir(server.RequestHandlerClass) if one.startswith("large_")]:

@@ -204,6 +204,7 @@ hosts.close()
 """
 
 
+@pytest.mark.long
 def test_processes_together_keep_to_the_limit_of_a_host(server, database, database_url, tmp_path):
     """Three of them, each with several files and connections: the server never sees more, and all is right."""
     names = ["/large/steady", "/large/dated", "/large/weak", "/good", "/unknown-length", "/redirect", "/breaks-once"]
