@@ -11,6 +11,10 @@ from headrace.download.body import Body
 from headrace.download.origins import Origin
 
 
+LEAST_SECONDS = 0.01
+"""A share that is younger says nothing of its speed yet."""
+
+
 @dataclass(eq=False, slots=True)
 class Share:
     """A stretch of the file that one worker fetches; changed under the crew's lock only."""
@@ -39,13 +43,14 @@ class Share:
     """Bytes a second, recently."""
     began_at: float = field(init=False)
     moved_at: float = field(init=False)
+    made_at: float = field(init=False)
     origin: Origin | None = field(init=False, default=None)
     """Who sends its bytes."""
     marked: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.position = self.flushed = self.reserved = self.marked = self.start
-        self.began_at = self.moved_at = time.monotonic()
+        self.made_at = self.began_at = self.moved_at = time.monotonic()
 
     def left(self) -> int:
         """Return the bytes that are still to come; a lot where nobody knows."""
@@ -56,6 +61,7 @@ class Share:
         moved = self.position - self.marked
         if moved:
             self.moved_at = now
+        seconds = min(seconds, max(now - self.made_at, LEAST_SECONDS))
         weight = min(1.0, seconds)
         self.rate = moved / seconds if self.rate == 0 else self.rate * (1 - weight) + moved / seconds * weight
         self.marked = self.position
