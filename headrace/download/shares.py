@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from headrace.download.body import Body
 from headrace.download.origins import Origin
 
-
 LEAST_SECONDS = 0.01
 """A share that is younger says nothing of its speed yet."""
 
