@@ -529,3 +529,13 @@ def test_the_board_counts(monkeypatch):
 def test_amounts_are_short(done, whole, text):
     """At most nine characters, twice that less the unit for two."""
     assert amount(done, whole) == text
+
+
+def test_a_list_of_checksums_that_is_too_long_is_refused(server, tmp_path):
+    """Half of it would promise half; the last line could end in half a name."""
+    line = f"{SHA256}  good\n"
+    long = file(tmp_path, "SHA256SUMS", line * (2**20 // len(line) + 1))
+    done = headrace("fetch", server.url + "/good", "-d", tmp_path, "--sums", long)
+    assert done.returncode == 1
+    assert "no checksum file" in done.stderr
+    assert not (tmp_path / "good").exists()
