@@ -24,8 +24,11 @@ from headrace.download.guard import Guard
 from headrace.download.session import Session, check_status
 from headrace.errors import SourceRefused
 from headrace.hosts import Hosts
-from headrace.source import file_url
+from headrace.log import Log
+from headrace.source import file_url, is_plain
 from headrace.stores import ObjectStore
+
+log = Log(__name__)
 
 MAX_FEED_BYTES = 16 * 1024 * 1024
 """The largest podcasts' feeds have a few MiB."""
@@ -159,14 +162,23 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
 def list_folder(folder: Path, roots: Sequence[Path]) -> list[FeedEntry]:
     """Return the media files below a local folder that nobody is writing; a changed file is a new entry.
 
+    Those whose names can't be a source's are left out, with a word in the log.
+
     Raises ``InvalidSource`` where the folder isn't open to orders or can't be read.
     """
     entries = []
     for path in local.files(folder, roots, most=MAX_FOLDER_FILES, settled_seconds=local.SETTLED_SECONDS):
-        if is_media_name(quote(path.name)):
+        if not is_plain(str(path)):
+            log.warning("feed.odd_name", name=repr(path.name))
+            continue
+        if not is_media_name(quote(path.name)):
+            continue
+        try:
             found = path.stat()
-            guid = f"{path}#{found.st_size}#{found.st_mtime_ns}"
-            entries.append(FeedEntry(guid, file_url(str(path)), path.name, found.st_size))
+        except FileNotFoundError:
+            continue  # gone since it was listed
+        guid = f"{path}#{found.st_size}#{found.st_mtime_ns}"
+        entries.append(FeedEntry(guid, file_url(str(path)), path.name, found.st_size))
     return entries[:MAX_ENTRIES]
 
 

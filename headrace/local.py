@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from headrace.errors import InvalidSource, SourceForbidden, SourceNotFound
 from headrace.model import Source
-from headrace.source import file_url, parse
+from headrace.source import file_url, is_plain, parse
 
 SETTLED_SECONDS = 10.0
 """A file in a watched folder that was written to more recently may still be growing."""
@@ -82,7 +82,11 @@ def sources(path: Path, roots: Sequence[Path], *, most: int) -> list[Source]:
     if not _inside(Path(os.path.realpath(path)), roots):
         raise InvalidSource(f"{path} is in no folder that is open to orders", hint=HINT)
     if path.is_dir():
-        return [parse(file_url(str(file))) for file in files(path, roots, most=most)]
+        found = files(path, roots, most=most)
+        odd = next((file.name for file in found if not is_plain(str(file))), None)
+        if odd is not None:
+            raise InvalidSource(f"the name {odd!r} can't be that of a source", hint="Rename it to printable UTF-8.")
+        return [parse(file_url(str(file))) for file in found]
     return [parse(file_url(str(path)))]
 
 

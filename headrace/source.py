@@ -87,13 +87,14 @@ def _file(text: str) -> Source:
     """RFC 8089 (February 2017): ``file:///path``, the host empty or localhost."""
     host, slash, rest = text.removeprefix("file://").partition("/")
     path = unquote(slash + rest)
-    if not text.startswith("file://") or host not in {"", "localhost"} or not slash or not _is_plain(path):
+    if not text.startswith("file://") or host not in {"", "localhost"} or not slash or not is_plain(path):
         raise InvalidSource(f"{_shown_text(text)} does not name a local file: file:///PATH", hint=FILE_HINT)
     path = "/" + posixpath.normpath(path).lstrip("/")
     return Source(SourceKind.FILE, path, file_url(path), safe_name(path))
 
 
-def _is_plain(path: str) -> bool:
+def is_plain(path: str) -> bool:
+    """Return whether a path can be a source: printable, all of it UTF-8, and with no dots for folders."""
     return path.isprintable() and not {"..", "."} & set(path.split("/"))
 
 

@@ -81,4 +81,6 @@ class Sums:
                     content = file.read(proof.MAX_SUMS_BYTES + 1)
             except OSError as error:
                 raise InvalidRequest(f"{where} can't be read: {error.strerror}") from error
+            if len(content) > proof.MAX_SUMS_BYTES:
+                raise InvalidRequest(f"{where} has more than {proof.MAX_SUMS_BYTES} bytes: that is no checksum file")
         return content.decode("utf-8", "replace")

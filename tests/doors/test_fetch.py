@@ -569,3 +569,13 @@ def test_a_list_that_is_run_again_fetches_what_is_missing(server, tmp_path):
     assert sorted(row.get("kept", False) for row in again) == [False, True]
     assert (tmp_path / "out" / "one").read_bytes() == BODY
     assert not any(row.get("kept") for row in ended(headrace(*words))), "without the option everything comes anew"
+
+
+def test_a_list_of_checksums_that_is_too_long_is_refused(server, tmp_path):
+    """Half of it would promise half; the last line could end in half a name."""
+    line = f"{SHA256}  good\n"
+    long = file(tmp_path, "SHA256SUMS", line * (2**20 // len(line) + 1))
+    done = headrace("fetch", server.url + "/good", "-d", tmp_path, "--sums", long)
+    assert done.returncode == 1
+    assert "no checksum file" in done.stderr
+    assert not (tmp_path / "good").exists()

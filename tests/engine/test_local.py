@@ -104,3 +104,22 @@ def test_names_survive_the_way_through_a_url(root):
     """Spaces, umlauts and ampersands come back as they were."""
     found = local.sources(root, [root], most=10)
     assert sorted(Path(source.locator).read_text() for source in found) == ["film", "inner"]
+
+
+@pytest.mark.parametrize("name", [b"latin-\xe4.mp4", b"two\nlines.mp4"])
+def test_an_odd_name_is_told_and_stops_no_other_file(root, name):
+    """An order of the folder says which one; a watched folder goes on without it."""
+    odd = Path(os.fsdecode(os.fsencode(root) + b"/" + name))
+    odd.write_text("odd")
+    old(odd)
+    old(root / "film.mp4")
+    with pytest.raises(InvalidSource, match="can't be that of a source"):
+        local.sources(root, [root], most=10)
+    assert [entry.title for entry in list_folder(root, [root])] == ["film.mp4"]
+
+
+def test_a_file_that_goes_while_its_folder_is_read_is_left_out(root, monkeypatch):
+    """Whoever puts files there may take them away."""
+    old(root / "film.mp4")
+    monkeypatch.setattr("headrace.feed.local.files", lambda *_, **__: [root / "film.mp4", root / "gone.mp4"])
+    assert [entry.title for entry in list_folder(root, [root])] == ["film.mp4"]
