@@ -495,6 +495,26 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%b\r\n" % (1000, BODY[:1000]))
         self._break()
 
+    def at_until_closed(self) -> None:
+        """A body without a length: it ends with the connection, in TLS with a close_notify."""
+        self._until_closed(BODY)
+        if isinstance(self.connection, ssl.SSLSocket):
+            with suppress(OSError):  # the other end may not answer
+                self.connection = self.connection.unwrap()
+
+    def at_cut_short(self) -> None:
+        """Half of such a body, cut off where it was TCP only that ended."""
+        self._until_closed(BODY[: len(BODY) // 2])
+        self._break()
+
+    def _until_closed(self, body: bytes) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
     def _half(self, *, ranged: bool, etag: str | None = ETAG, length: int = len(BODY) // 2) -> None:
         """Announce the whole body, and break off."""
         fields = {"ETag": etag} if etag else {}

@@ -52,6 +52,8 @@ class Hashing:
         self.hashed_bytes = 0
         self.following = False
         """Whether the thread runs; until then whoever writes may hash (``take_inline``)."""
+        self.awaited = range(0)
+        """The blocks that the thread waits for; nobody need wake it for others."""
 
     def hexdigests(self) -> dict[str, str]:
         """Return the digests of what was hashed."""
@@ -84,7 +86,9 @@ class Hashing:
         buffer = memoryview(bytearray(blocks.block))
         while True:
             with blocks.changed:
+                self.awaited = self._following_blocks()
                 blocks.changed.wait_for(lambda: blocks.closing or self._is_over() or self._is_ready())
+                self.awaited = range(0)
                 if blocks.closing or self._is_over():
                     return
                 following = self._following_blocks()

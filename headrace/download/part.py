@@ -77,6 +77,7 @@ class Part:
         self._one_writes = threading.Lock()  # the kernel lets one write to a file at a time; the others would spin
         self._threads: list[threading.Thread] = []
         self._journal: int | None = None
+        self._closed = threading.Event()
         self._unsynced = False
         self._named = False
         self._prepare(found)
@@ -158,7 +159,8 @@ class Part:
                 os.write(self._journal, line)
             self._hashing.take_inline(block * self.block, content)
             self._follow(block * self.block + length)
-            self.blocks.changed.notify_all()
+            if block in self._hashing.awaited:
+                self.blocks.changed.notify_all()
 
     def _follow(self, end: int) -> None:
         """Start the thread that hashes, unless whoever writes has done it up to ``end``."""
@@ -204,10 +206,8 @@ class Part:
                 self.blocks.changed.notify_all()
 
     def _sync_now_and_then(self) -> None:
-        while True:
+        while not self._closed.wait(SYNC_SECONDS):  # an event of its own: blocks change a thousand times a second
             with self.blocks.changed:
-                if self.blocks.changed.wait_for(lambda: self.blocks.closing, SYNC_SECONDS):
-                    return
                 unsynced, self._unsynced = self._unsynced, False
             if unsynced:
                 self._sync()
@@ -270,6 +270,7 @@ class Part:
     def _end_threads(self) -> None:
         with self.blocks.changed:
             self.blocks.closing = True
+            self._closed.set()
             self.blocks.changed.notify_all()
             self.blocks.changed.wait_for(lambda: self._writers == 0)
         for thread in self._threads:

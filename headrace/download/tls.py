@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 from headrace.download.access import Route
 from headrace.errors import InvalidRequest
+
+
+class _Strict(ssl.SSLContext):
+    """A context to which a connection that ends without a close_notify has broken off (RFC 8446, section 6.1).
+
+    Else whoever can close a connection could cut a body that has no length, and it would count as whole.
+    """
+
+    def wrap_socket(self, sock: socket.socket, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """As the default's, without its leniency."""
+        return super().wrap_socket(sock, *args, **(kwargs | {"suppress_ragged_eofs": False}))
 
 
 def context(route: Route) -> ssl.SSLContext:
@@ -30,10 +43,15 @@ def proxy_context(route: Route) -> ssl.SSLContext | None:
 
 def _trusting(ca: Path | None) -> ssl.SSLContext:
     """Return a context that trusts these authorities only, or the system's."""
+    made = _Strict(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        return ssl.create_default_context(cafile=ca)
+        if ca is not None:
+            made.load_verify_locations(ca)
+        else:
+            made.load_default_certs()
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise _unusable("authorities", ca or Path(), error) from error
+    return made
 
 
 def _unusable(what: str, path: Path, error: Exception) -> InvalidRequest:

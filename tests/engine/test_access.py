@@ -17,6 +17,7 @@ from headrace.download.access import Access, header, login, names_host, token, w
 from headrace.errors import (
     AddressForbidden,
     InvalidRequest,
+    SourceError,
     SourceForbidden,
     SourceRefused,
     SourceUnavailable,
@@ -483,6 +484,17 @@ def test_only_the_named_authorities_are_trusted(tmp_path):
         for access in (Access(ca=theirs.path), accesses.OPEN):
             with pytest.raises(SourceRefused, match="certificate"):
                 fetch(secure(server) + "/good", tmp_path, access)
+
+
+def test_a_body_without_a_length_ends_with_a_close_notify(tmp_path):
+    """Where TCP only ends, somebody may have cut it (RFC 8446, section 6.1); curl refuses it too."""
+    authority = Authority(tmp_path)
+    access = Access(ca=authority.path)
+    with serving(tls=authority.server()) as server:
+        assert fetch(secure(server) + "/until-closed", tmp_path, access) == BODY
+        with pytest.raises(SourceError) as caught:
+            fetch(secure(server) + "/cut-short", tmp_path, access)
+        assert caught.value.retryable
 
 
 def test_files_that_are_no_certificates_are_our_error(tmp_path):
