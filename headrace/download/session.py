@@ -83,7 +83,7 @@ class Session:
         self._lock = threading.Lock()
         self._idle: dict[_Key, list[tuple[Wire, float]]] = {}
         self._idle_seconds = hosts.idle_seconds
-        self._clients: dict[tuple[Route, bool, bool], httpx.Client] = {}
+        self._clients: dict[tuple[Route, bool, tls.Stamp | None], httpx.Client] = {}
         self._checked: dict[tuple[str | None, bool], tuple[bool, float]] = {}
         self._turns = Turns(hosts, self._shed)
         self._own = contextlib.ExitStack()
@@ -110,7 +110,11 @@ class Session:
         ``InvalidRequest`` where a certificate can't be used.
         """
         with _translated(url), contextlib.ExitStack() as stack:
-            yield self._follow(stack, url, dict(headers), access, typed=typed)
+            try:
+                reply = self._follow(stack, url, dict(headers), access, typed=typed)
+            except (httpx.InvalidURL, ValueError) as error:
+                raise SourceRefused(f"{redact(url)} can't be asked for: {error}") from error
+            yield reply
 
     def _follow(
         self, stack: contextlib.ExitStack, first: str, headers: dict[str, str], access: Access, *, typed: bool
@@ -189,13 +193,14 @@ class Session:
     def _client(self, route: Route, url: str, *, may_be_private: bool) -> httpx.Client:
         """Return what makes connections of a kind; made when it is first needed."""
         strict = not (may_be_private and self._guard.typed_may_be_private)
-        secure = url.startswith("https:")
+        # A certificate that was renewed in its place is read anew.
+        stamp = tls.stamp(route) if url.startswith("https:") else None
         with self._lock:
-            found = self._clients.get((route, strict, secure))
+            found = self._clients.get((route, strict, stamp))
             if found is None:
-                trust = tls.context(route) if secure else None  # reading all authorities takes 20 ms
+                trust = None if stamp is None else tls.context(route)  # reading all authorities takes 20 ms
                 found = _client(self._guard, route, trust, self._most_idle, may_be_private=not strict)
-                self._clients[route, strict, secure] = found
+                self._clients[route, strict, stamp] = found
             return found
 
     def _ask(self, wire: Wire, url: str, target: str, headers: dict[str, str]) -> Reply | None:
@@ -397,8 +402,6 @@ def _translated(url: str) -> Iterator[None]:
         raise SourceTruncated(f"{address} broke off: {error}") from error
     except httpx.TransportError as error:
         raise _from_tls(address, str(error)) or SourceUnavailable(f"{address} can't be read: {error}") from error
-    except (httpx.InvalidURL, ValueError) as error:
-        raise SourceRefused(f"{address} can't be asked for: {error}") from error
 
 
 def _from_tls(shown: str, said: str) -> HeadraceError | None:

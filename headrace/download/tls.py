@@ -22,6 +22,23 @@ class _Strict(ssl.SSLContext):
         return super().wrap_socket(sock, *args, **(kwargs | {"suppress_ragged_eofs": False}))
 
 
+Stamp = tuple[tuple[int, int] | None, ...]
+"""Tells one state of a route's files from another."""
+
+
+def stamp(route: Route) -> Stamp:
+    """Return what changes when a file of the route is replaced or written anew."""
+    return tuple(_state(path) for path in (route.certificate, route.key, route.ca) if path is not None)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None  # who makes the context says so
+    return found.st_ino, found.st_mtime_ns
+
+
 def context(route: Route) -> ssl.SSLContext:
     """Return the context for sources; raises ``InvalidRequest`` where a file of the route can't be used."""
     made = _trusting(route.ca)

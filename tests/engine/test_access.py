@@ -16,6 +16,7 @@ from headrace.download import access as accesses
 from headrace.download.access import Access, header, login, names_host, token, without_user_info
 from headrace.errors import (
     AddressForbidden,
+    HeadraceError,
     InvalidRequest,
     SourceError,
     SourceForbidden,
@@ -474,6 +475,19 @@ def test_a_client_certificate_is_shown_to_the_first_origin_only(tmp_path):
         assert fetch(secure(first) + "/away", tmp_path, shown) == BODY
         assert first.certificates == [True]
         assert second.certificates == [False]
+
+
+def test_a_certificate_that_was_renewed_is_read_anew(tmp_path):
+    """In its place, as renewals do it, while the process goes on."""
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    certificate, key = other.certificate("me")
+    shown = Access(certificate=certificate, key=key, ca=authority.path)
+    downloader = Downloader(TYPED)
+    with serving(tls=authority.server(wants_client=True)) as server, contextlib.closing(downloader):
+        with pytest.raises(HeadraceError):
+            downloader.fetch(Wish(secure(server) + "/good", access=shown), tmp_path / "film")
+        assert authority.certificate("me") == (certificate, key)
+        downloader.fetch(Wish(secure(server) + "/good", access=shown), tmp_path / "film")
 
 
 def test_only_the_named_authorities_are_trusted(tmp_path):
