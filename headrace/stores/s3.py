@@ -50,6 +50,9 @@ PARTS_AT_ONCE = 4
 """Uploads at once: 64 MiB of buffers at most."""
 
 
+DEFAULT_REGION = "us-east-1"
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where an S3 is, and with which keys."""
@@ -57,6 +60,7 @@ class Endpoint:
     url: str
     """Empty means AWS."""
     region: str
+    """Empty means what AWS' configuration says, else ``DEFAULT_REGION``."""
     access_key_id: str
     secret_access_key: str
     public_url: str = ""
@@ -69,7 +73,7 @@ def endpoint_of(environment: Mapping[str, str], url: str | None) -> Endpoint:
     """Return the endpoint that ``AWS_*`` describe; ``url`` is that of another S3 than AWS."""
     return Endpoint(
         url=url or "",
-        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1",
+        region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", ""),
         access_key_id=environment.get("AWS_ACCESS_KEY_ID", ""),
         secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY", ""),
         session_token=environment.get("AWS_SESSION_TOKEN", ""),
@@ -103,7 +107,7 @@ class S3Bucket(ObstoreBucket):
         backend = S3Store(
             bucket,
             config={
-                "region": endpoint.region,
+                "region": endpoint.region or DEFAULT_REGION,
                 "access_key_id": endpoint.access_key_id,
                 "secret_access_key": endpoint.secret_access_key,
                 **({"session_token": endpoint.session_token} if endpoint.session_token else {}),
@@ -323,7 +327,7 @@ def _client(endpoint: Endpoint, url: str) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=url or None,
-        region_name=endpoint.region,
+        region_name=endpoint.region or None,
         aws_access_key_id=endpoint.access_key_id or None,
         aws_secret_access_key=endpoint.secret_access_key or None,
         aws_session_token=endpoint.session_token or None,

@@ -152,3 +152,22 @@ def test_buckets_are_made_once(s3_server):
         region_name="us-east-1",
     )
     assert name in [found["Name"] for found in client.list_buckets()["Buckets"]]
+
+
+def test_a_profile_says_in_which_region_an_object_is(tmp_path, monkeypatch):
+    """As for AWS' own tools; what the environment says comes first, and us-east-1 is the last resort."""
+    (tmp_path / "config").write_text(
+        "[profile films]\nregion = eu-central-1\naws_access_key_id = k\naws_secret_access_key = s\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "films")
+
+    def signed(**environment):
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it has read the profile, as a process does once
+        return s3.Presigner(s3.endpoint_of(environment, None)).get("films", "a.mp4", 60)
+
+    assert "eu-central-1" in signed()
+    assert "eu-west-3" in signed(AWS_REGION="eu-west-3")
+    monkeypatch.delenv("AWS_PROFILE")
+    assert "us-east-1" in signed(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s")
+    S3Bucket(s3.endpoint_of({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, "http://127.0.0.1:9"), "films")
