@@ -37,6 +37,7 @@ class SharedBandwidth:
         self._all = Bandwidth(bytes_per_second)
         self._holder = uuid4()
         self._lock = threading.Lock()
+        self._telling = threading.Lock()  # else a beat under way would take a lease that was just given back
         self._limits: dict[UUID, tuple[int, Bandwidth]] = {}
         self._users: Counter[UUID] = Counter()
         self._beating: threading.Event | None = None
@@ -75,7 +76,7 @@ class SharedBandwidth:
                 self._beating.set()
                 self._beating = None
         try:
-            with self._database.begin() as tx:
+            with self._telling, self._database.begin() as tx:
                 tx.execute(
                     text("DELETE FROM transfers WHERE holder = :holder AND order_id = :order"),
                     {"holder": self._holder, "order": order_id},
@@ -92,10 +93,11 @@ class SharedBandwidth:
 
     def beat(self) -> None:
         """Renew this process's leases and take its shares anew; raises ``CatalogueUnavailable``."""
-        with self._lock:
-            mine, limits = list(self._users), dict(self._limits)
-        with self._database.begin() as tx:
-            holders, by_order = _renewed(tx, self._holder, mine)
+        with self._telling:
+            with self._lock:
+                mine, limits = list(self._users), dict(self._limits)
+            with self._database.begin() as tx:
+                holders, by_order = _renewed(tx, self._holder, mine)
         if self._limit is not None:
             self._all.change(self._limit / max(1, holders))
         for order_id, (limit, own) in limits.items():

@@ -32,12 +32,6 @@ LOCAL = Guard((ip_network("127.0.0.0/8"),))
 CANARY = "c4nary-in-the-mine"
 
 
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
 def fetch(url, folder, access, guard=TYPED, **wish):
     with contextlib.closing(Downloader(guard)) as downloader:
         return downloader.fetch(Wish(url, access=access, **wish), folder / "film").path.read_bytes()

@@ -26,18 +26,6 @@ def pieces(length: int, algorithm: str = "sha256", content: bytes = LARGE) -> Pi
     return Pieces(algorithm, length, tuple(values))
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """Try again at once."""
-    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
-
-
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
 def fetch(server: Server, names: str, folder: Path, **wish) -> Downloaded:
     """Fetch what is called by the first name; the others are its mirrors."""
     first, *mirrors = [f"{server.url}/large/{name}" for name in names.split()]

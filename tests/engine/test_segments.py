@@ -41,18 +41,6 @@ RIGHT = promise("sha256", hashlib.sha256(LARGE).hexdigest(), "order")
 BLOCK = 2**20
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """Try again at once."""
-    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
-
-
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
 def fetch(server: Server, name: str, folder: Path, *, stop=None, on_progress=None, **wish) -> Downloaded:
     downloader = Downloader(TYPED)
     try:

@@ -39,17 +39,6 @@ from tests.servers import BODY, LARGE, serving
 TYPED = Guard(typed_may_be_private=True)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr("headrace.download.worker.BACKOFF_SECONDS", 0.01)
-
-
-@pytest.fixture
-def server():
-    with serving() as running:
-        yield running
-
-
 @pytest.fixture
 def database(database_url):
     migrate.upgrade(database_url)
