@@ -30,7 +30,10 @@ PIECE_TRIES = 3
 """How often a piece whose digest is wrong is fetched again."""
 
 INLINE_BYTES = 1024 * 1024
-"""Up to here the digests are computed by who writes; a thread costs more than it brings."""
+"""Up to here all digests are computed by who writes; a thread costs more than it brings."""
+
+QUICK = frozenset({"blake3"})
+"""These don't hold up who writes."""
 
 Blame = Callable[[Origin], None]
 
@@ -45,15 +48,17 @@ class Hashing:
         self._blocks = blocks
         self._descriptor = descriptor
         self._digests = {name: proof.new(name) for name in algorithms}
+        self._is_quick = QUICK.issuperset(algorithms)
+        self._busy = False
+        """Whether somebody is hashing."""
         self._pieces = pieces
         self._blame = blame
         self._wrong: Counter[int] = Counter()
         self._buffered: int | None = None
         self.hashed_bytes = 0
         self.following = False
-        """Whether the thread runs; until then whoever writes may hash (``take_inline``)."""
-        self.awaited = range(0)
-        """The blocks that the thread waits for; nobody need wake it for others."""
+        """Whether the thread runs."""
+        self._waits = False
 
     def hexdigests(self) -> dict[str, str]:
         """Return the digests of what was hashed."""
@@ -64,14 +69,29 @@ class Hashing:
         """The block that is hashed next."""
         return self.hashed_bytes // self._blocks.block
 
-    def take_inline(self, start: int, content: memoryview) -> None:
-        """Hash the first bytes as they are written: for a small file a thread costs more than it brings."""
-        if self._pieces is not None or self.following:
-            return
-        if self.hashed_bytes - start in range(len(content)) and start + len(content) <= INLINE_BYTES:
-            fresh = content[self.hashed_bytes - start :]
-            self._update(fresh)
-            self.hashed_bytes += len(fresh)
+    def take_written(self, start: int, content: memoryview) -> None:
+        """Hash bytes that are written, in the thread that wrote them, if their turn has come and nobody else is at it.
+
+        They are in that core's cache; fetched from there by another core they cost twice as much.
+        """
+        blocks = self._blocks
+        with blocks.changed:
+            fresh = self.hashed_bytes - start
+            quick = self._is_quick or start + len(content) <= INLINE_BYTES
+            if self._busy or self._pieces is not None or not quick or fresh not in range(len(content)):
+                return
+            self._busy = True
+        self._update(content[fresh:])
+        with blocks.changed:
+            self._busy = False
+            self.hashed_bytes = start + len(content)
+            if self._is_over():
+                blocks.changed.notify_all()
+
+    def nudge(self) -> None:
+        """Wake the thread if there is something to do for it, under ``changed``: it is not woken for nothing."""
+        if self._waits and self._is_ready():
+            self._blocks.changed.notify_all()
 
     def _update(self, content: memoryview) -> None:
         for digest in self._digests.values():
@@ -86,22 +106,25 @@ class Hashing:
         buffer = memoryview(bytearray(blocks.block))
         while True:
             with blocks.changed:
-                self.awaited = self._following_blocks()
+                self._waits = True
                 blocks.changed.wait_for(lambda: blocks.closing or self._is_over() or self._is_ready())
-                self.awaited = range(0)
+                self._waits = False
                 if blocks.closing or self._is_over():
                     return
+                self._busy = True
                 following = self._following_blocks()
             wrong = [block for block in following if not self._as_claimed(block, buffer)]
             if not wrong and self._as_promised(following, buffer):
                 for block in following:
                     self._take(block, buffer)
+            with blocks.changed:
+                self._busy = False
 
     def _is_over(self) -> bool:
         return self._blocks.whole is not None and self.hashed_bytes >= self._blocks.whole
 
     def _is_ready(self) -> bool:
-        return all(self._blocks.is_complete(block) for block in self._following_blocks())
+        return not self._busy and all(self._blocks.is_complete(block) for block in self._following_blocks())
 
     def _following_blocks(self) -> range:
         """Return the blocks that are judged together next: one, or those of a piece."""

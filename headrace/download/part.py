@@ -23,7 +23,7 @@ from headrace.download.hashing import INLINE_BYTES, Blame, Hashing, read, short_
 from headrace.download.hold import Hold, translated
 from headrace.download.journal import Header, Journal
 from headrace.download.origins import Origin
-from headrace.errors import Cancelled, DiskFull
+from headrace.errors import Cancelled, DiskFailed, DiskFull
 from headrace.model import Pieces
 from headrace.process import Stop
 
@@ -157,14 +157,14 @@ class Part:
                 self._open_journal(fresh=True)
                 assert self._journal is not None  # noqa: S101 - just opened
                 os.write(self._journal, line)
-            self._hashing.take_inline(block * self.block, content)
+        self._hashing.take_written(block * self.block, content)
+        with self.blocks.changed:
             self._follow(block * self.block + length)
-            if block in self._hashing.awaited:
-                self.blocks.changed.notify_all()
+            self._hashing.nudge()
 
     def _follow(self, end: int) -> None:
         """Start the thread that hashes, unless whoever writes has done it up to ``end``."""
-        if self._hashing.hashed_bytes < end and not self._hashing.following:
+        if self._hashing.hashed_bytes < end and not self._hashing.following and not self.blocks.closing:
             self._hashing.following = True
             self._start(self._hashing.follow, "digests")
 
@@ -289,8 +289,8 @@ def check_room(destination: Path, size_bytes: int) -> None:
 class Lane:
     """One worker's way through the file: forward, a block at a time.
 
-    Bytes are received into the block's buffer and written when it is full, or when it has
-    taken too long: one write, one hash and one claim for each.
+    Bytes are received into the block's buffer. When it is full, or has taken too long, they are
+    written, claimed and, if their turn has come, hashed, while they are in the core's cache.
     """
 
     def __init__(self, part: Part, start: int, origin: Origin | None) -> None:
@@ -298,16 +298,11 @@ class Lane:
         self._part = part
         self._origin = origin
         self._block = start // part.block
-        self._filled = self.flushed = start % part.block
+        self._filled = self._flushed = start % part.block
         self._buffer = part.blocks.take_buffer()
         self._flushed_at = time.monotonic()
-        if self._filled:
-            read(part.descriptor, self._buffer[: self._filled], self._block * part.block)
-
-    @property
-    def position(self) -> int:
-        """Up to here bytes have come."""
-        return self._block * self._part.block + self._filled
+        if self._filled and not read(part.descriptor, self._buffer[: self._filled], self._block * part.block):
+            raise DiskFailed("the part file became shorter while it was written")
 
     def room(self) -> memoryview:
         """Return where the next bytes go, up to the block's end."""
@@ -316,26 +311,27 @@ class Lane:
     def filled(self, count: int) -> bool:
         """Take note of bytes in the ``room``; return whether they were written. Raises ``DiskFull``."""
         self._filled += count
-        whole = self._filled == self._part.block or self.position == self._part.header.size_bytes
+        part = self._part
+        whole = self._filled == part.block or self._block * part.block + self._filled == part.header.size_bytes
         if not whole and time.monotonic() - self._flushed_at < CLAIM_SECONDS:
             return False
-        self.flush()
+        self._flush()
         if whole:
-            self._buffer = self._part.hand_on(self._block, self._buffer, self._filled)
-            self._block, self._filled, self.flushed = self._block + 1, 0, 0
+            self._buffer = part.hand_on(self._block, self._buffer, self._filled)
+            self._block, self._filled, self._flushed = self._block + 1, 0, 0
         return True
 
-    def flush(self) -> None:
+    def _flush(self) -> None:
         """Write and claim what has come of the block."""
-        start = self._block * self._part.block
-        if self._filled > self.flushed:
-            self._part.write(start + self.flushed, self._buffer[self.flushed : self._filled])
+        fresh = self._buffer[self._flushed : self._filled]
+        if fresh:
+            self._part.write(self._block * self._part.block + self._flushed, fresh)
             self._part.claim(self._block, self._buffer[: self._filled], self._origin)
-            self.flushed = self._filled
+            self._flushed = self._filled
         self._flushed_at = time.monotonic()
 
     def close(self, *, keep: bool) -> None:
         """Write what has come, if it is to be kept, and give the buffer back."""
         if keep:
-            self.flush()
+            self._flush()
         self._part.blocks.give_buffer(self._buffer)
