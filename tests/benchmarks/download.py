@@ -187,5 +187,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody installs a program so that it compiles itself each time
     main()

@@ -112,6 +112,7 @@ def in_the_middle(stack):
     time.sleep(0.5)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_killed_worker_loses_nothing(stack, web, sources):
     """The worker and the runs that it started are killed while they encode."""
