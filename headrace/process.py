@@ -162,12 +162,17 @@ def _in_child(limits: Limits) -> Callable[[], None]:
 
     def prepare() -> None:
         limits.apply()
-        if _LIBC is not None:
-            _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died between fork and prctl
-                os._exit(1)
+        end_with(parent, signal.SIGKILL)
 
     return prepare
+
+
+def end_with(parent: int, by: signal.Signals) -> None:
+    """Let the kernel send the calling process a signal when its parent dies (Linux only); for a fork."""
+    if _LIBC is not None:
+        _LIBC.prctl(PR_SET_PDEATHSIG, by)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
 
 
 def _wait(

@@ -81,6 +81,7 @@ def serving(folder: Path | None = None, tls: ssl.SSLContext | None = None) -> It
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: Server
 
     def log_message(self, *_: object) -> None:

@@ -77,10 +77,13 @@ class SharedBandwidth:
                 self._beating = None
         try:
             with self._telling, self._database.begin() as tx:
-                tx.execute(
-                    text("DELETE FROM transfers WHERE holder = :holder AND order_id = :order"),
-                    {"holder": self._holder, "order": order_id},
-                )
+                with self._lock:
+                    back_again = order_id in self._users
+                if not back_again:
+                    tx.execute(
+                        text("DELETE FROM transfers WHERE holder = :holder AND order_id = :order"),
+                        {"holder": self._holder, "order": order_id},
+                    )
         except CatalogueUnavailable as error:
             log.warning("bandwidth.not_given_back", why=error.message)  # the lease ends by itself
 

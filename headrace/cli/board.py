@@ -110,7 +110,7 @@ class Board:
             self._failed += outcome.error is not None
             if outcome.done is not None:
                 self._bytes += outcome.done.size_bytes
-                self._fetched += outcome.done.size_bytes - outcome.done.resumed_bytes
+                self._fetched += 0 if outcome.done.kept else outcome.done.size_bytes - outcome.done.resumed_bytes
 
     def rows(self, most: int = MOST_ROWS) -> list[Row]:
         """Return the lines for now: of the files that are at work for the longest, and of all."""

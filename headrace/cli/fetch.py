@@ -163,9 +163,9 @@ def fetch(**options: Any) -> int:
     from headrace.hosts import HostLimits, HostRules, LocalHosts
 
     failed = 0
-    processes = processes_for(len(entries), given.jobs)
     most = given.host_connections or max(HOST_CONNECTIONS, given.connections, given.jobs)
-    hosts = LocalHosts(HostRules(HostLimits(max(1, most // processes))))
+    processes = min(processes_for(len(entries), given.jobs), most)
+    hosts = LocalHosts(HostRules(HostLimits(most // processes)))
     downloader = Downloader(Guard(_networks(entries), typed_may_be_private=True), hosts)
     with contextlib.closing(downloader), contextlib.ExitStack() as stack:
         jobs = Plan(given, logins.of(given, entries), downloader, processes).jobs(entries)

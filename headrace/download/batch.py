@@ -102,7 +102,8 @@ def fetch_all(downloader: Downloader, jobs: Iterable[Job], *, at_once: int, watc
     finally:
         stop.set()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # else it was never started
+                thread.join()
 
 
 def _fetch(downloader: Downloader, job: Job, watcher: Watcher, stop: threading.Event) -> Outcome:

@@ -126,6 +126,8 @@ class Blocks:
             most = KEPT_BYTES // self.block
             if not 0 <= block - next_hashed < most or len(self._kept) >= most:
                 return False
+            if self.lengths.get(block) != length:
+                return False  # judged meanwhile, and wrong: it comes again
             self._kept[block] = buffer[:length]
             return True
 

@@ -328,6 +328,8 @@ class Crew:
         with self._changed:
             if share not in self._at_work or share.position != seen or share.writing:
                 return False
+            if share.flushed != rival.start:  # it has written meanwhile: bytes that are hashed are not written again
+                return False
             share.halted = rival.settled = True
             rival.end = share.end
             self._at_work.discard(share)
@@ -358,6 +360,8 @@ class Crew:
     def give_back(self, share: Share) -> bool:
         """Leave a share to the others, who get on; ``False`` where there are none."""
         with self._changed:
+            if share.halted:
+                return True  # somebody else goes on with it already
             others = [one for one in self._at_work if one is not share and one.position > one.start and not one.halted]
             if not others or share.end is None:
                 return False
@@ -369,7 +373,7 @@ class Crew:
     def put_back(self, share: Share) -> None:
         """Leave a share to the others, or to who is hired when there are none; no more are hired for a while."""
         with self._changed:
-            if share.settled and share.end is not None:
+            if share.settled and share.end is not None and not share.halted:
                 self._discard(share)
                 self._pending.append((share.flushed, share.end))
             self._crowded_until, self._before_growth = time.monotonic() + CROWDED_SECONDS, None

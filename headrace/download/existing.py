@@ -8,7 +8,7 @@ from headrace.download import proof
 from headrace.download.hold import translated
 from headrace.download.transfer import Wish
 from headrace.errors import Cancelled, ChecksumMismatch
-from headrace.model import Downloaded, Pieces
+from headrace.model import Downloaded
 from headrace.process import Stop
 
 READ_BYTES = 1024 * 1024
@@ -44,17 +44,15 @@ def _digests(path: Path, wish: Wish, stop: Stop) -> tuple[dict[str, str], tuple[
         return {}, ()
     pieces: list[str] = []
     with path.open("rb") as file:
-        while content := file.read(_length(wish.pieces)):
-            if stop.is_set():
-                raise Cancelled("the check of a file was stopped")
-            for digest in digests.values():
-                digest.update(content)
-            if wish.pieces is not None:
-                piece = proof.new(wish.pieces.algorithm)
-                piece.update(content)
+        while file.peek(1):
+            piece = proof.new(wish.pieces.algorithm) if wish.pieces is not None else None
+            left = READ_BYTES if wish.pieces is None else wish.pieces.length_bytes
+            while left and (content := file.read(min(left, READ_BYTES))):
+                if stop.is_set():
+                    raise Cancelled("the check of a file was stopped")
+                for digest in (*digests.values(), *([piece] if piece is not None else [])):
+                    digest.update(content)
+                left -= len(content)
+            if piece is not None:
                 pieces.append(piece.hexdigest())
     return {name: digest.hexdigest() for name, digest in digests.items()}, tuple(pieces)
-
-
-def _length(pieces: Pieces | None) -> int:
-    return READ_BYTES if pieces is None else pieces.length_bytes

@@ -6,9 +6,11 @@ own; whoever makes them divides limits among them.
 
 1. The processes are forks: they are made before this one has threads, and begin with a copy of
    everything, the jobs included. Only numbers of jobs, progress and outcomes go between them.
-2. Each takes the next job of one list, so that all end together.
+2. Each reads the next job's number from one file, whose offset they share, so that all end
+   together. No lock of ours is held meanwhile: one that dies holds nobody up.
 3. One that dies takes its jobs with it, not the others': they end with an error, and what came
    of them is kept on the disk.
+4. When whoever started them dies, or ends early, they write down what they have, and end.
 """
 
 from __future__ import annotations
@@ -17,23 +19,29 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import struct
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any, Self
 
 from headrace.download.batch import Job, Outcome, Watcher, fetch_all
 from headrace.download.transfer import Downloader
-from headrace.errors import HeadraceError, ToolInterrupted
+from headrace.errors import HeadraceError, Limited, ToolInterrupted
 from headrace.model import Progress
+from headrace.process import end_with
 
 MANY = 256
 """Fewer files are done before another process has paid for itself (some 20 ms)."""
 
 MOST_PROCESSES = 8
+
+_NUMBER = struct.Struct("=q")
 
 TELL_SECONDS = 0.1
 TELL_EVENTS = 64
@@ -44,39 +52,62 @@ END_SECONDS = 5.0
 
 
 def processes_for(files: int, at_once: int) -> int:
-    """Return how many processes so many files are worth."""
-    forks = "fork" in multiprocessing.get_all_start_methods()
-    return min(os.cpu_count() or 1, MOST_PROCESSES, at_once) if files >= MANY and forks else 1
+    """Return how many processes so many files are worth; elsewhere than on Linux forks aren't safe."""
+    worth = files >= MANY and sys.platform == "linux"
+    return min(os.cpu_count() or 1, MOST_PROCESSES, at_once) if worth else 1
 
 
 class Spread:
     """Processes that work off jobs; a context manager that ends them."""
 
     def __init__(self, downloader: Downloader, jobs: Sequence[Job], *, at_once: int, processes: int) -> None:
-        """Start them; nothing may have used the ``downloader`` yet. Each does its part of ``at_once``."""
+        """Start them; nothing may have used the ``downloader`` yet. Each does its part of ``at_once``.
+
+        Raises ``Limited`` where the system lets none be started; with fewer than wanted the others do all.
+        """
         self._jobs = jobs
-        context = multiprocessing.get_context("fork")
-        taken = context.Value("l", 0)
-        sys.stdout.flush()  # else the forks would write what is still to be written, too
-        sys.stderr.flush()
+        self._over = False
         self._pipes: list[Connection] = []
         self._children: list[BaseProcess] = []
-        for number in range(processes):
-            ours, theirs = context.Pipe(duplex=False)
-            share = at_once // processes + (number < at_once % processes)
-            child = context.Process(target=_work, args=(downloader, jobs, taken, share, theirs), daemon=True)
-            child.start()
-            theirs.close()
-            self._pipes.append(ours)
-            self._children.append(child)
+        sys.stdout.flush()  # else the forks would write what is still to be written, too
+        sys.stderr.flush()
+        # Of a file, unlike a memfd, each read moves the shared offset on before another one begins.
+        with tempfile.TemporaryFile(buffering=0) as numbers:
+            numbers.write(b"".join(map(_NUMBER.pack, range(len(jobs)))))
+            numbers.seek(0)
+            for number in range(processes):
+                share = at_once // processes + (number < at_once % processes)
+                try:
+                    self._start(downloader, numbers.fileno(), share)
+                except OSError as error:
+                    if not self._children:
+                        raise Limited(f"no process can be started: {error.strerror}", hint="Give -j 1.") from error
+                    break
+
+    def _start(self, downloader: Downloader, numbers: int, at_once: int) -> None:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+        with theirs:
+            here = (os.getpid(), [*self._pipes, ours])
+            arguments = (downloader, self._jobs, numbers, at_once, theirs, *here)
+            child = context.Process(target=_work, args=arguments, daemon=True)
+            try:
+                child.start()
+            except OSError:
+                ours.close()
+                raise
+        self._pipes.append(ours)
+        self._children.append(child)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         """End the processes; what came is kept for another run."""
+        for pipe in self._pipes:  # whoever waits for us to read must not wait any more
+            pipe.close()
         for child in self._children:
-            if child.is_alive():
+            if child.is_alive() and not self._over:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid or 0, signal.SIGINT)
         until = time.monotonic() + END_SECONDS
@@ -85,8 +116,6 @@ class Spread:
             if child.is_alive():
                 child.kill()
                 child.join()
-        for pipe in self._pipes:
-            pipe.close()
 
     def outcomes(self, watcher: Watcher) -> Iterator[Outcome]:
         """Yield each outcome as it is known, telling ``watcher`` how jobs get on."""
@@ -111,6 +140,7 @@ class Spread:
                 "a process of this download was ended", hint="Run it again; it goes on where it was."
             )
             yield Outcome(self._jobs[number], error=error)
+        self._over = True
 
 
 class _Teller:
@@ -157,21 +187,39 @@ class _Teller:
         self._pipe.close()
 
 
-def _work(downloader: Downloader, jobs: Sequence[Job], taken: Any, at_once: int, pipe: Connection) -> None:
-    """Do jobs until there are none."""
+def _work(
+    downloader: Downloader,
+    jobs: Sequence[Job],
+    numbers: int,
+    at_once: int,
+    pipe: Connection,
+    parent: int,
+    others: Sequence[Connection],
+) -> None:
+    """Do jobs until there are none, or until who started this process ends it, or has ended."""
+    signal.signal(signal.SIGINT, _interrupted)
+    for one in others:  # with these ends open here, nobody would notice that the reader has gone
+        one.close()
     teller = _Teller(pipe)
 
     def mine() -> Iterator[Job]:
-        while True:
-            with taken.get_lock():
-                number, taken.value = taken.value, taken.value + 1
-            if number >= len(jobs):
-                return
+        while content := os.read(numbers, _NUMBER.size):
+            (number,) = _NUMBER.unpack(content)
             teller.takes(number, jobs[number])
             yield jobs[number]
 
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):  # who started it has ended, or ends it
-        for outcome in fetch_all(downloader, mine(), at_once=at_once, watcher=teller):
-            teller.ended(outcome)
-        teller.close()
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        end_with(parent, signal.SIGINT)
+        try:
+            for outcome in fetch_all(downloader, mine(), at_once=at_once, watcher=teller):
+                teller.ended(outcome)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            teller.close()
     downloader.close()
+
+
+def _interrupted(_: int, __: FrameType | None) -> None:
+    """Once: a terminal's Ctrl-C and who started this process both say so, and the second would cut the first short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

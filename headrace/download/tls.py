@@ -61,6 +61,8 @@ def proxy_context(route: Route) -> ssl.SSLContext | None:
 def _trusting(ca: Path | None) -> ssl.SSLContext:
     """Return a context that trusts these authorities only, or the system's."""
     made = _Strict(ssl.PROTOCOL_TLS_CLIENT)
+    if ca is not None:
+        made.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN  # who names an intermediate trusts it
     try:
         if ca is not None:
             made.load_verify_locations(ca)

@@ -124,7 +124,7 @@ class Worker(threading.Thread):
                 if self._leave_to_others(share, before, error):
                     return False
                 failures = 0 if share.position - before >= PROGRESS_BYTES else failures + 1
-                self._wait_or_raise(error, failures)
+                self._wait_or_raise(error, failures, ending)
             else:
                 return True
 
@@ -137,7 +137,7 @@ class Worker(threading.Thread):
         log.info("download.fewer", why=error.message)
         return True
 
-    def _wait_or_raise(self, error: HeadraceError, failures: int) -> None:
+    def _wait_or_raise(self, error: HeadraceError, failures: int, ending: Stop) -> None:
         wait = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1)) * random.uniform(0.5, 1.0)  # noqa: S311
         wait = max(wait if failures else 0.0, error.evidence.get("retry_after_seconds") or 0.0)
         if self._crew.ask is None or failures > OWN_TRIES or wait > OWN_PATIENCE_SECONDS:
@@ -145,7 +145,7 @@ class Worker(threading.Thread):
         log.info("download.resume", at=self._share.position, why=error.message, wait_seconds=round(wait, 2))
         self._crew.rest(self._share, wait)
         until = time.monotonic() + wait
-        while time.monotonic() < until and not self._crew.is_set():
+        while time.monotonic() < until and not ending.is_set():
             time.sleep(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
 
     def _stream(self, share: Share, ending: Stop) -> None:

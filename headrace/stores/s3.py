@@ -104,10 +104,12 @@ class S3Bucket(ObstoreBucket):
 
     def __init__(self, endpoint: Endpoint, bucket: str) -> None:
         self._endpoint = endpoint
+        with _translated(bucket):
+            region = _region(endpoint)
         backend = S3Store(
             bucket,
             config={
-                "region": endpoint.region or DEFAULT_REGION,
+                "region": region,
                 "access_key_id": endpoint.access_key_id,
                 "secret_access_key": endpoint.secret_access_key,
                 **({"session_token": endpoint.session_token} if endpoint.session_token else {}),
@@ -323,11 +325,15 @@ class Presigner:
             return url
 
 
+def _region(endpoint: Endpoint) -> str:
+    return endpoint.region or boto3.Session().region_name or DEFAULT_REGION
+
+
 def _client(endpoint: Endpoint, url: str) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=url or None,
-        region_name=endpoint.region or None,
+        region_name=_region(endpoint),
         aws_access_key_id=endpoint.access_key_id or None,
         aws_secret_access_key=endpoint.secret_access_key or None,
         aws_session_token=endpoint.session_token or None,

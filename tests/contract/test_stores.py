@@ -169,5 +169,6 @@ def test_a_profile_says_in_which_region_an_object_is(tmp_path, monkeypatch):
     assert "eu-central-1" in signed()
     assert "eu-west-3" in signed(AWS_REGION="eu-west-3")
     monkeypatch.delenv("AWS_PROFILE")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "")  # as compose files leave it
     assert "us-east-1" in signed(AWS_ACCESS_KEY_ID="k", AWS_SECRET_ACCESS_KEY="s")
     S3Bucket(s3.endpoint_of({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, "http://127.0.0.1:9"), "films")

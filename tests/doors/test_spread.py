@@ -42,7 +42,8 @@ def listed(site, folder, more=""):
 def started(folder, *words):
     argv = [sys.executable, "-m", "headrace.cli", "fetch", *map(str, words), "-d", str(folder / "out"), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
 
 def processes_of(child):
@@ -71,6 +72,7 @@ def test_a_long_list_arrives_whole(site, tmp_path):
     child = started(tmp_path, "--from-file", listed(site, tmp_path, f"{site.url}/missing\n"))
     out, err = child.communicate(timeout=60)
     assert child.returncode == 3, err
+    assert "Traceback" not in err
     rows, summary = ended(out)
     assert len(rows) == FILES + 1
     assert [row["error"]["code"] for row in rows if row["event"] == "failed"] == ["source_not_found"]
@@ -95,12 +97,45 @@ def test_a_process_that_dies_takes_its_own_jobs_only(site, tmp_path):
     assert {row["error"]["code"] for row in lost} == {"tool_interrupted"}
 
 
-def test_an_interrupt_ends_all_of_them(site, tmp_path):
-    """Ctrl-C reaches every process, and none is left."""
+@pytest.mark.parametrize("whom", ["the first one", "all, as a terminal does"])
+def test_an_interrupt_ends_all_of_them(site, tmp_path, whom):
+    """None is left, and no file without a journal."""
     child = started(tmp_path, "--from-file", listed(site, tmp_path), "--limit-rate", "10k")
     found = processes_of(child)
-    child.send_signal(signal.SIGINT)
+    if whom == "the first one":
+        child.send_signal(signal.SIGINT)
+    else:
+        os.killpg(child.pid, signal.SIGINT)
     _, err = child.communicate(timeout=20)
     assert child.returncode == 130, err
     assert "Traceback" not in err
-    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in found)
+    assert not still_there(found)
+    assert not list((tmp_path / "out").glob("*.part"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_nobody_outlives_who_started_them(site, tmp_path, how):
+    """However that one ends; and the list can be run again at once."""
+    child = started(tmp_path, "--from-file", listed(site, tmp_path), "--limit-rate", "10k")
+    found = processes_of(child)
+    child.send_signal(how)
+    child.communicate(timeout=20)  # as long as one of them lives, it holds the pipes
+    until = time.monotonic() + 5
+    while still_there(found) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not still_there(found)
+    again = started(tmp_path, "--from-file", listed(site, tmp_path))
+    _, err = again.communicate(timeout=60)
+    assert again.returncode == 0, err
+
+
+def test_a_limit_for_the_host_is_for_all_of_them(site, tmp_path):
+    """One connection is one, however many processes there could be."""
+    child = started(tmp_path, "--from-file", listed(site, tmp_path), "--host-connections", "1")
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 0, err
+    assert site.most_connections == 1
+
+
+def still_there(processes):
+    return [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

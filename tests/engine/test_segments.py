@@ -519,14 +519,14 @@ def test_a_file_of_whole_blocks(server, tmp_path):
 
 
 def test_a_thread_that_dies_ends_the_download(server, tmp_path, monkeypatch):
-    """Whatever it dies of: nobody waits for ever."""
+    """Whatever it dies of: nobody waits for ever. A digest as slow as SHA-256 has a thread."""
 
     def dies(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr("headrace.download.hashing.Hashing._take", dies)
     with pytest.raises(MemoryError):
-        fetch(server, "good", tmp_path)
+        fetch(server, "good", tmp_path, promises=(RIGHT,))
 
 
 def test_a_cookie_that_can_not_be_written_is_quoted_nowhere(server, tmp_path):
