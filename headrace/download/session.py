@@ -25,6 +25,7 @@ from headrace.download.guard import Guard, GuardedTransport, ProxiedTransport, i
 from headrace.download.turns import COUNTED, Turns
 from headrace.errors import (
     HeadraceError,
+    InvalidRequest,
     RedirectRefused,
     SourceChanged,
     SourceForbidden,
@@ -198,7 +199,13 @@ class Session:
         with self._lock:
             found = self._clients.get((route, strict, stamp))
             if found is None:
-                trust = None if stamp is None else tls.context(route)  # reading all authorities takes 20 ms
+                try:
+                    trust = None if stamp is None else tls.context(route)  # reading all authorities takes 20 ms
+                except InvalidRequest:
+                    older = [one for (r, s, t), one in self._clients.items() if (r, s) == (route, strict) and t]
+                    if not older:
+                        raise
+                    return older[-1]  # it is being renewed: the key comes after the certificate
                 found = _client(self._guard, route, trust, self._most_idle, may_be_private=not strict)
                 self._clients[route, strict, stamp] = found
             return found

@@ -484,6 +484,21 @@ def test_a_certificate_that_was_renewed_is_read_anew(tmp_path):
         downloader.fetch(Wish(secure(server) + "/good", access=shown), tmp_path / "film")
 
 
+def test_a_certificate_that_is_just_being_renewed_holds_nothing_up(tmp_path):
+    """The new one is there, its key isn't yet: connections are made with the old pair."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.certificate("me")
+    shown = Access(certificate=certificate, key=key, ca=authority.path)
+    tls = authority.server(wants_client=True)
+    with contextlib.closing(Downloader(TYPED)) as downloader, serving(tls=tls) as first, serving(tls=tls) as second:
+        downloader.fetch(Wish(secure(first) + "/good", access=shown), tmp_path / "film")
+        before = key.read_bytes()
+        authority.certificate("me")
+        key.write_bytes(before)
+        downloader.fetch(Wish(secure(second) + "/good", access=shown), tmp_path / "film")
+        assert second.certificates == [True]
+
+
 def test_only_the_named_authorities_are_trusted(tmp_path):
     """As with curl's ``--cacert``."""
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "other")
