@@ -12,6 +12,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,10 @@ from headrace.stack.layout import MARKER, PORTS_NEEDED, Layout
 from tests.engine import films
 from tests.orders import ingest
 from tests.servers import Server, serving
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores it, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SKIPS = "HEADRACE_NO_SKIPS"

@@ -108,8 +108,7 @@ class Spread:
             pipe.close()
         for child in self._children:
             if child.is_alive() and not self._over:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child.pid or 0, signal.SIGINT)
+                child.terminate()
         until = time.monotonic() + END_SECONDS
         for child in self._children:
             child.join(max(0.0, until - time.monotonic()))
@@ -197,7 +196,9 @@ def _work(
     others: Sequence[Connection],
 ) -> None:
     """Do jobs until there are none, or until who started this process ends it, or has ended."""
-    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupted)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupted)
     for one in others:  # with these ends open here, nobody would notice that the reader has gone
         one.close()
     teller = _Teller(pipe)
@@ -209,17 +210,26 @@ def _work(
             yield jobs[number]
 
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        end_with(parent, signal.SIGINT)
+        end_with(parent, signal.SIGTERM)
         try:
             for outcome in fetch_all(downloader, mine(), at_once=at_once, watcher=teller):
                 teller.ended(outcome)
         finally:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _deaf()
             teller.close()
     downloader.close()
 
 
 def _interrupted(_: int, __: FrameType | None) -> None:
     """Once: a terminal's Ctrl-C and who started this process both say so, and the second would cut the first short."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _deaf()
     raise KeyboardInterrupt
+
+
+def _deaf() -> None:
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _nothing)  # not SIG_IGN: Python tells of a signal that came just before
+
+
+def _nothing(_: int, __: FrameType | None) -> None:
+    pass

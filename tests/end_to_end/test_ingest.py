@@ -124,6 +124,7 @@ def test_ten_sources_with_three_bad_ones(stack, web, tmp_path):
     assert [item["state"] for item in found] == ["published"] * 4 + ["failed"] * 3 + ["published"] * 3
 
 
+@pytest.mark.long
 def test_short_films_of_every_kind(stack):
     """Aspect ratios, rotation, odd sizes, no duration, sound only, subtitles, 10 bit: all play; broken ones say why."""
     folder = films.shared("INDEX.md").parent
@@ -134,6 +135,7 @@ def test_short_films_of_every_kind(stack):
     assert {name: by_name[name]["error"]["code"] for name in BROKEN} == BROKEN
 
 
+@pytest.mark.long
 def test_cancelling_ends_the_work_within_five_seconds(stack, web):
     """The encoder is gone, the item is cancelled, and scratch is empty again."""
     films.film(web.folder / "long.mp4", seconds=120, size="1280x720", more="-preset ultrafast")

@@ -277,7 +277,7 @@ def test_an_expired_address_can_be_replaced(server, tmp_path):
 
 def test_a_complete_part_of_another_source_is_not_taken(server, tmp_path):
     """Killed before the last rename, then asked for something else: that is what comes."""
-    interrupted(server, "steady", tmp_path, len(LARGE) - 1, connections=1)
+    interrupted(server, "steady", tmp_path, 6 * BLOCK, connections=1)
     path = journal.journal_path(tmp_path / "film")
     header = path.read_text().splitlines()[0]
     lines = [

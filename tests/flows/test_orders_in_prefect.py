@@ -90,6 +90,7 @@ def test_the_schedules_run_by_themselves(stack):
     wait_until(lambda: {"reconcile", "watch feeds"} <= completed(), 150)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_source_that_is_busy_is_tried_again_and_does_not_hold_up_the_others(stack, web):
     """Three short retries, then the item leaves its bundle for later; the good one is stored meanwhile."""
