@@ -41,7 +41,7 @@ format: setup
 
 # Under 12 minutes on two cores; PYTEST_ARGS narrows it, such as PYTEST_ARGS=tests/engine.
 test: setup
-	$(BIN)/python -m pytest -m "not long and not soak" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long and not soak" --durations 20 --durations-min 4 $(PYTEST_ARGS)
 
 # The long ones: every shared film in a browser, every kill.
 test-long: setup
