@@ -37,7 +37,10 @@ from headrace.errors import (
     SourceUnavailable,
 )
 from headrace.hosts import Hosts, LocalHosts, host_key
+from headrace.log import Log
 from headrace.source import redact, shown
+
+log = Log(__name__)
 
 MAX_REDIRECTS = 5
 """FIELD.md, Security."""
@@ -201,11 +204,16 @@ class Session:
             if found is None:
                 try:
                     trust = None if stamp is None else tls.context(route)  # reading all authorities takes 20 ms
-                except InvalidRequest:
-                    older = [one for (r, s, t), one in self._clients.items() if (r, s) == (route, strict) and t]
+                except InvalidRequest as error:
+                    older = [
+                        one
+                        for (known, whose, earlier), one in self._clients.items()
+                        if (known, whose) == (route, strict) and stamp and earlier and stamp.is_renewal_of(earlier)
+                    ]
                     if not older:
                         raise
-                    return older[-1]  # it is being renewed: the key comes after the certificate
+                    log.warning("download.certificate_being_renewed", why=error.message)
+                    return older[-1]  # the key comes after the certificate
                 found = _client(self._guard, route, trust, self._most_idle, may_be_private=not strict)
                 self._clients[route, strict, stamp] = found
             return found

@@ -33,8 +33,11 @@ from typing import Any, Self
 from headrace.download.batch import Job, Outcome, Watcher, fetch_all
 from headrace.download.transfer import Downloader
 from headrace.errors import HeadraceError, Limited, ToolInterrupted
+from headrace.log import Log
 from headrace.model import Progress
 from headrace.process import end_with
+
+log = Log(__name__)
 
 MANY = 256
 """Fewer files are done before another process has paid for itself (some 20 ms)."""
@@ -46,6 +49,8 @@ _NUMBER = struct.Struct("=q")
 TELL_SECONDS = 0.1
 TELL_EVENTS = 64
 """How long, and how many, events are kept back to be told together."""
+
+ENDING = frozenset({signal.SIGINT, signal.SIGTERM})
 
 END_SECONDS = 5.0
 """What a process gets to write down what it has."""
@@ -63,7 +68,7 @@ class Spread:
     def __init__(self, downloader: Downloader, jobs: Sequence[Job], *, at_once: int, processes: int) -> None:
         """Start them; nothing may have used the ``downloader`` yet. Each does its part of ``at_once``.
 
-        Raises ``Limited`` where the system lets none be started; with fewer than wanted the others do all.
+        Raises ``Limited`` where the system lets none be started; where fewer than wanted are, they do all.
         """
         self._jobs = jobs
         self._over = False
@@ -71,18 +76,18 @@ class Spread:
         self._children: list[BaseProcess] = []
         sys.stdout.flush()  # else the forks would write what is still to be written, too
         sys.stderr.flush()
-        # Of a file, unlike a memfd, each read moves the shared offset on before another one begins.
-        with tempfile.TemporaryFile(buffering=0) as numbers:
-            numbers.write(b"".join(map(_NUMBER.pack, range(len(jobs)))))
-            numbers.seek(0)
-            for number in range(processes):
-                share = at_once // processes + (number < at_once % processes)
-                try:
+        try:
+            # Of a file, unlike a memfd, each read moves the shared offset on before another one begins.
+            with tempfile.TemporaryFile() as numbers:
+                numbers.write(b"".join(map(_NUMBER.pack, range(len(jobs)))))
+                numbers.flush()
+                os.lseek(numbers.fileno(), 0, os.SEEK_SET)
+                for number in range(processes):
+                    share = at_once // processes + (number < at_once % processes)
                     self._start(downloader, numbers.fileno(), share)
-                except OSError as error:
-                    if not self._children:
-                        raise Limited(f"no process can be started: {error.strerror}", hint="Give -j 1.") from error
-                    break
+        except OSError as error:
+            if not self._children:
+                raise Limited(f"no other process can be started: {error.strerror}", hint="Give -j 1.") from error
 
     def _start(self, downloader: Downloader, numbers: int, at_once: int) -> None:
         context = multiprocessing.get_context("fork")
@@ -91,11 +96,15 @@ class Spread:
             here = (os.getpid(), [*self._pipes, ours])
             arguments = (downloader, self._jobs, numbers, at_once, theirs, *here)
             child = context.Process(target=_work, args=arguments, daemon=True)
+            # Until a fork has handlers of its own, signals wait.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
             try:
                 child.start()
             except OSError:
                 ours.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._pipes.append(ours)
         self._children.append(child)
 
@@ -125,7 +134,8 @@ class Spread:
                 assert isinstance(pipe, Connection)  # noqa: S101 - what was given
                 try:
                     events = pipe.recv()
-                except (EOFError, OSError):
+                except Exception as ending:  # noqa: BLE001 - the end, or half a message of one that died in the middle
+                    log.debug("download.process_ended", why=str(ending))
                     open_pipes.remove(pipe)
                     continue
                 for number, kind, *facts in events:
@@ -150,7 +160,9 @@ class _Teller:
         self._numbers: dict[int, int] = {}
         self._events: list[tuple[Any, ...]] = []
         self._lock = threading.Lock()
-        self._told = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tell_on, name="teller", daemon=True)
+        self._thread.start()
 
     def takes(self, number: int, job: Job) -> None:
         """Take note of a job's number."""
@@ -171,18 +183,26 @@ class _Teller:
     def _tell(self, job: Job, kind: str, *facts: object) -> None:
         with self._lock:
             self._events.append((self._numbers[id(job)], kind, *facts))
-            now = time.monotonic()
-            if len(self._events) >= TELL_EVENTS or now - self._told > TELL_SECONDS:
-                self._flush(now)
+            if len(self._events) >= TELL_EVENTS:
+                self._flush()
 
-    def _flush(self, now: float) -> None:
-        events, self._events, self._told = self._events, [], now
-        self._pipe.send(events)
+    def _tell_on(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # who does the jobs notices it too
+            while not self._over.wait(TELL_SECONDS):
+                with self._lock:
+                    self._flush()
+
+    def _flush(self) -> None:
+        if self._events:
+            events, self._events = self._events, []
+            self._pipe.send(events)
 
     def close(self) -> None:
         """Tell what is left."""
+        self._over.set()
+        self._thread.join()
         with self._lock:
-            self._flush(time.monotonic())
+            self._flush()
         self._pipe.close()
 
 
@@ -196,11 +216,11 @@ def _work(
     others: Sequence[Connection],
 ) -> None:
     """Do jobs until there are none, or until who started this process ends it, or has ended."""
-    signal.signal(signal.SIGTERM, _interrupted)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupted)
-    for one in others:  # with these ends open here, nobody would notice that the reader has gone
-        one.close()
+    for one in ENDING:
+        if signal.getsignal(one) is not signal.SIG_IGN or one is signal.SIGTERM:
+            signal.signal(one, _interrupted)
+    for end in others:  # with these open here, nobody would notice that the reader has gone
+        end.close()
     teller = _Teller(pipe)
 
     def mine() -> Iterator[Job]:
@@ -211,6 +231,7 @@ def _work(
 
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         end_with(parent, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         try:
             for outcome in fetch_all(downloader, mine(), at_once=at_once, watcher=teller):
                 teller.ended(outcome)
@@ -227,7 +248,7 @@ def _interrupted(_: int, __: FrameType | None) -> None:
 
 
 def _deaf() -> None:
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in ENDING:
         signal.signal(one, _nothing)  # not SIG_IGN: Python tells of a signal that came just before
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +24,35 @@ class _Strict(ssl.SSLContext):
         return super().wrap_socket(sock, *args, **(kwargs | {"suppress_ragged_eofs": False}))
 
 
-Stamp = tuple[tuple[int, int] | None, ...]
-"""Tells one state of a route's files from another."""
+RENEWAL_SECONDS = 60.0
+"""Within so long after a certificate its key is there too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Tells one state of a route's files from another."""
+
+    own: tuple[tuple[int, int] | None, ...]
+    """Of the client's certificate and its key."""
+    trusted: tuple[int, int] | None
+
+    def is_renewal_of(self, earlier: Stamp) -> bool:
+        """Return whether only the client's certificate or its key have changed, and just now."""
+        changed = max((state[1] for state in self.own if state is not None), default=0)
+        return self.trusted == earlier.trusted and time.time() - changed / 1e9 < RENEWAL_SECONDS
 
 
 def stamp(route: Route) -> Stamp:
     """Return what changes when a file of the route is replaced or written anew."""
-    return tuple(_state(path) for path in (route.certificate, route.key, route.ca) if path is not None)
+    return Stamp((_state(route.certificate), _state(route.key)), _state(route.ca))
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def _state(path: Path | None) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = path.stat() if path is not None else None
     except OSError:
         return None  # who makes the context says so
-    return found.st_ino, found.st_mtime_ns
+    return (found.st_ino, found.st_mtime_ns) if found is not None else None
 
 
 def context(route: Route) -> ssl.SSLContext:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
+import time
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -490,13 +492,31 @@ def test_a_certificate_that_is_just_being_renewed_holds_nothing_up(tmp_path):
     certificate, key = authority.certificate("me")
     shown = Access(certificate=certificate, key=key, ca=authority.path)
     tls = authority.server(wants_client=True)
-    with contextlib.closing(Downloader(TYPED)) as downloader, serving(tls=tls) as first, serving(tls=tls) as second:
+    with contextlib.ExitStack() as stack:
+        downloader = stack.enter_context(contextlib.closing(Downloader(TYPED)))
+        first, second, third = (stack.enter_context(serving(tls=tls)) for _ in range(3))
         downloader.fetch(Wish(secure(first) + "/good", access=shown), tmp_path / "film")
         before = key.read_bytes()
         authority.certificate("me")
         key.write_bytes(before)
         downloader.fetch(Wish(secure(second) + "/good", access=shown), tmp_path / "film")
         assert second.certificates == [True]
+        for path in (certificate, key):
+            os.utime(path, (time.time() - 100, time.time() - 100))
+        with pytest.raises(InvalidRequest):
+            downloader.fetch(Wish(secure(third) + "/good", access=shown), tmp_path / "film")
+
+
+def test_authorities_that_can_not_be_read_are_not_those_of_before(tmp_path):
+    """Whoever replaces them wants the old ones to be trusted no more."""
+    authority = Authority(tmp_path)
+    shown = Access(ca=authority.path)
+    tls = authority.server()
+    with contextlib.closing(Downloader(TYPED)) as downloader, serving(tls=tls) as first, serving(tls=tls) as second:
+        downloader.fetch(Wish(secure(first) + "/good", access=shown), tmp_path / "film")
+        authority.path.write_text("-----BEGIN CERTIFICATE-----\n")
+        with pytest.raises(InvalidRequest):
+            downloader.fetch(Wish(secure(second) + "/good", access=shown), tmp_path / "film")
 
 
 def test_only_the_named_authorities_are_trusted(tmp_path):
