@@ -26,6 +26,9 @@ FILE_HINT = "It is an absolute path on the workers' machines, such as file:///sr
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """Amazon S3 User Guide, bucket naming rules."""
 _ASSET = re.compile(r"[0-9a-f]{6,64}")
+_DEVICE = re.compile(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9¹²³]", re.IGNORECASE)
+"""Names that are devices on Windows, whatever follows their first dot ("Naming Files, Paths, and Namespaces")."""
+
 _CONTROL = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -144,7 +147,7 @@ def redact(url: str) -> str:
 
 
 def safe_name(text: str) -> str:
-    """Return an outside name as a harmless label: one line, no separators, not hidden, not empty.
+    """Return an outside name as a harmless label: one line, no separators, not hidden, not empty, no device.
 
     >>> safe_name("../../etc/passwd")
     'passwd'
@@ -152,6 +155,8 @@ def safe_name(text: str) -> str:
     text = unicodedata.normalize("NFC", text).replace("\\", "/").rsplit("/", 1)[-1]
     text = "".join(" " if unicodedata.category(c) in _CONTROL else c for c in text)
     text = " ".join(text.split()).strip(". ")
+    if _DEVICE.fullmatch(text.partition(".")[0].rstrip()):
+        text = f"_{text}"
     return _cut(text) or "untitled"
 
 

@@ -7,6 +7,7 @@ import hashlib
 import random
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ class Server(ThreadingHTTPServer):
         """What a path's behaviour remembers."""
         self.redirects: dict[str, str] = {}
         """Where a path leads."""
+        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        """Status, headers (with _ for -) and body, by path: whatever a test wants to be answered."""
         self.certificates: list[bool] = []
         """With TLS, for each request: whether its client has shown a certificate."""
         self.lock = threading.Lock()
@@ -58,6 +61,11 @@ class Server(ThreadingHTTPServer):
         """At once."""
         self.connected = 0
         """Altogether."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say what went wrong, unless it is that the other end has gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:
@@ -92,6 +100,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.seen.setdefault(path, []).append({k.lower(): v for k, v in self.headers.items()})
         if isinstance(self.connection, ssl.SSLSocket):
             self.server.certificates.append(self.connection.getpeercert(binary_form=True) is not None)
+        if path in self.server.answers:
+            status, fields, body = self.server.answers[path]
+            return self._send(status, body, **fields)
         if path in self.server.redirects:
             return self._send(302, Location=self.server.redirects[path])
         if path.startswith("/files/"):

@@ -19,6 +19,9 @@ from headrace.download import journal as journals
 from headrace.download.journal import Journal
 from headrace.errors import DiskFailed, DiskFull, Limited
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where a disk, or somebody's part of it, is full."""
+
 
 class Hold:
     """A destination that is ours until ``close``."""
@@ -110,6 +113,6 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise DiskFull("no space is left for this source", path=str(path)) from error
         raise DiskFailed(f"{path.name} can't be written: {error.strerror}") from error

@@ -45,6 +45,9 @@ def of(reply: Reply) -> Offer:
     if reply.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
         raise SourceRefused("the server insists on an encoded answer, whose bytes can't be told apart")
     ranged = reply.status == httpx.codes.PARTIAL_CONTENT
+    media_type = reply.headers.get("content-type", "").partition(";")[0].strip() or None
+    if ranged and (media_type or "").lower() == "multipart/byteranges":
+        raise SourceRefused("the server answers a request for one range with several")
     start, end, size = _range_of(reply) if ranged else (0, _length_of(reply), _length_of(reply))
     return Offer(
         ranged=ranged,
@@ -52,9 +55,9 @@ def of(reply: Reply) -> Offer:
         end=end,
         size_bytes=size,
         validator=validator_of(reply),
-        promises=proof.from_headers(reply.headers, whole=not ranged),
+        promises=proof.from_headers(reply.headers, whole=not ranged or (start, end) == (0, size), ranged=ranged),
         name=_name_of(reply),
-        media_type=reply.headers.get("content-type", "").partition(";")[0].strip() or None,
+        media_type=media_type,
     )
 
 

@@ -8,19 +8,20 @@ Workers write through a ``Lane`` each; ``hashing`` follows, and ``blocks`` knows
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from headrace.download import journal as journals
 from headrace.download.blocks import Blocks
 from headrace.download.guard import SLICE_SECONDS
 from headrace.download.hashing import INLINE_BYTES, Blame, Hashing, read, short_digest
-from headrace.download.hold import Hold, translated
+from headrace.download.hold import FULL, Hold, translated
 from headrace.download.journal import Header, Journal
 from headrace.download.origins import Origin
 from headrace.errors import Cancelled, DiskFailed, DiskFull
@@ -108,12 +109,31 @@ class Part:
         size = self.header.size_bytes
         if size is None or size <= INLINE_BYTES:
             return
-        check_room(self.destination, size - os.fstat(self.descriptor).st_blocks * 512)
+        check_room(self.destination, self._lacking_bytes())
         try:
-            os.posix_fallocate(self.descriptor, 0, size)
+            with self._telling_what_is_missing():
+                os.posix_fallocate(self.descriptor, 0, size)
         except OSError as error:
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
                 raise
+
+    def _lacking_bytes(self) -> int:
+        """Return how many bytes of the disk the file will still take; 0 where nobody knows."""
+        return max(0, (self.header.size_bytes or 0) - os.fstat(self.descriptor).st_blocks * 512)
+
+    @contextlib.contextmanager
+    def _telling_what_is_missing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            lacking = self._lacking_bytes()
+            if error.errno not in FULL or not lacking:
+                raise
+            raise DiskFull(
+                f"the disk is full: {lacking} bytes are missing on it for this source",
+                path=str(self.destination),
+                missing_bytes=lacking,
+            ) from error
 
     def check(self) -> None:
         """Raise what went wrong in the background (``DiskFull``, ``ChecksumMismatch``)."""
@@ -133,7 +153,7 @@ class Part:
                 return
             self._writers += 1
         try:
-            with translated(self.destination), self._one_writes:
+            with translated(self.destination), self._telling_what_is_missing(), self._one_writes:
                 at = 0
                 while at < len(view):
                     at += os.pwrite(self.descriptor, view[at : at + WRITE_BYTES], position + at)

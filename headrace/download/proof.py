@@ -199,12 +199,12 @@ _SF_BYTES = re.compile(r":([A-Za-z0-9+/=]*):(?:;.*)?")
 """A byte sequence and its parameters, which no digest has (RFC 9651, sections 3.1.2 and 3.3.5)."""
 
 
-def from_headers(headers: Mapping[str, str], *, whole: bool) -> tuple[Promise, ...]:
+def from_headers(headers: Mapping[str, str], *, whole: bool, ranged: bool = False) -> tuple[Promise, ...]:
     """Return what an HTTP answer promises of the whole file, several promises in no special order.
 
-    ``whole`` says that the answer is a 200 whose body is all of the file, unencoded. ``headers``
-    may have names in any case, and several fields of a name joined by commas. Malformed and
-    unknown promises, and those of a wrong length, are ignored.
+    ``whole`` says that the answer's body is all of the file, unencoded, and ``ranged`` that it is
+    a 206 nevertheless. ``headers`` may have names in any case, and several fields of a name joined
+    by commas. Malformed and unknown promises, and those of a wrong length, are ignored.
 
     * ``Repr-Digest`` and the ``Digest`` it replaces are of the whole representation, also on a
       206 (RFC 9530, section 3 and appendix B.3, February 2024; RFC 3230, section 4.3.2).
@@ -213,14 +213,15 @@ def from_headers(headers: Mapping[str, str], *, whole: bool) -> tuple[Promise, .
     * ``x-amz-checksum-*`` likewise: to a range that fits one part, S3 answers with that part's
       checksum (S3 User Guide, Checking object integrity, "Part-level checksums"), and to
       ``bytes=0-`` of a composite object it left out the telling ``-N`` (boto/botocore#3346,
-      January 2025). Composite ones, checksums of the parts' checksums, never count.
+      January 2025). So on a 206 they count only where ``x-amz-checksum-type`` says that they are the
+      object's. Composite ones, checksums of the parts' checksums, never count.
     * ``x-goog-hash`` is of the object as it is stored, also on a 206; an object stored encoded
       may be decoded on its way (Cloud Storage, Transcoding of gzip-compressed files).
     """
     fields = {name.lower(): value for name, value in headers.items()}
     found = [*_from_dictionary(fields, "repr-digest"), *_from_digest(fields), *_from_google(fields)]
     if whole:
-        found += [*_from_dictionary(fields, "content-digest"), *_from_amazon(fields)]
+        found += [*_from_dictionary(fields, "content-digest"), *_from_amazon(fields, ranged=ranged)]
         found += [_decoded("md5", fields.get("content-md5", ""), "content-md5")]
     return tuple(dict.fromkeys(one for one in found if one is not None))
 
@@ -250,8 +251,9 @@ def _from_google(fields: Mapping[str, str]) -> Iterator[Promise | None]:
                 yield _decoded("md5", text, "x-goog-hash")
 
 
-def _from_amazon(fields: Mapping[str, str]) -> Iterator[Promise | None]:
-    if fields.get("x-amz-checksum-type", "").strip().upper() != "COMPOSITE":
+def _from_amazon(fields: Mapping[str, str], *, ranged: bool) -> Iterator[Promise | None]:
+    said = fields.get("x-amz-checksum-type", "").strip().upper()
+    if said == "FULL_OBJECT" or (not said and not ranged):
         for algorithm in ALGORITHMS:
             name = f"x-amz-checksum-{algorithm}"
             yield _decoded(algorithm, fields.get(name, ""), name)  # a composite's "-N" is no base64

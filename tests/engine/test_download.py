@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 import time
@@ -20,6 +21,7 @@ from headrace.errors import (
     ChecksumMismatch,
     DiskFailed,
     DiskFull,
+    HeadraceError,
     RedirectRefused,
     SourceEmpty,
     SourceForbidden,
@@ -32,7 +34,8 @@ from headrace.errors import (
     SourceUnresolvable,
 )
 from headrace.model import Progress
-from tests.servers import BODY, OTHER, serving
+from tests.authority import Authority
+from tests.servers import BODY, ETAG, OTHER, serving
 
 LOCAL = Guard((ip_network("127.0.0.0/8"),))
 
@@ -69,6 +72,75 @@ def test_a_whole_body_arrives(server, tmp_path, path):
 def test_a_name_from_outside_is_only_a_label(server, tmp_path):
     """``../../../etc/passwd`` becomes the label ``passwd``, and never a path."""
     assert get(server, "/named", tmp_path).name == "passwd"
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "NUL.mp4", "aux", "..", "a\\..\\con.txt", "COM1"])
+def test_no_name_is_a_device_or_a_way_out(server, tmp_path, name):
+    """As the server says it; on no system that the file may be taken to."""
+    server.answers["/odd"] = (200, {"Content_Disposition": f'attachment; filename="{name}"'}, BODY)
+    label = get(server, "/odd", tmp_path).name
+    assert label in {"null", "_NUL.mp4", "_aux", "untitled", "_con.txt", "_COM1"}
+
+
+WHOLE = f"bytes 0-{len(BODY) - 1}/{len(BODY)}"
+HALF = len(BODY) // 2
+
+
+def md5(body):
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (200, {"Content_MD5": md5(BODY)}),
+        (206, {"Content_MD5": md5(BODY), "Content_Range": WHOLE, "ETag": ETAG}),
+        (206, {"Content_Digest": f"md5=:{md5(BODY)}:", "Content_Range": WHOLE, "ETag": ETAG}),
+    ],
+)
+def test_a_digest_of_the_content_counts_where_that_is_the_whole(server, tmp_path, status, fields):
+    """Also on a 206; one that lies is no success."""
+    server.answers["/digest"] = (status, fields, BODY)
+    label = "md5:content-md5" if "Content_MD5" in fields else "md5:content-digest"
+    assert label in get(server, "/digest", tmp_path).proofs
+    server.answers["/digest"] = (status, fields, OTHER)
+    (tmp_path / "film").unlink()
+    with pytest.raises(ChecksumMismatch):
+        get(server, "/digest", tmp_path)
+    assert not (tmp_path / "film").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "body", "error"),
+    [
+        (206, {}, BODY, SourceRefused),
+        (206, {"Content_Range": "bytes a-b/*"}, BODY, SourceRefused),
+        (206, {"Content_Range": f"bytes 0-{HALF}/{len(BODY)}"}, BODY, SourceRefused),
+        (206, {"Content_Range": f"bytes 5-4/{len(BODY)}"}, b"x", SourceRefused),
+        (206, {"Content_Range": WHOLE, "Content_Type": "multipart/byteranges; boundary=x"}, BODY, SourceRefused),
+        (416, {"Content_Range": "bytes */0"}, b"", SourceEmpty),
+        (416, {"Content_Range": f"bytes */{len(BODY)}"}, b"", HeadraceError),
+        (204, {}, b"", HeadraceError),
+        (304, {}, b"", HeadraceError),
+    ],
+)
+def test_an_odd_answer_is_an_error(server, tmp_path, status, fields, body, error):
+    """And no file."""
+    server.answers["/odd"] = (status, fields, body)
+    with pytest.raises(error):
+        get(server, "/odd", tmp_path)
+    assert not (tmp_path / "film").exists()
+
+
+def test_from_https_nobody_is_sent_to_http(server, tmp_path):
+    """What was private on its way would be open."""
+    authority = Authority(tmp_path)
+    with serving(tls=authority.server()) as secure:
+        secure.redirects["/away"] = server.url + "/never"
+        wish = Wish(secure.url.replace("http:", "https:") + "/away", access=Access(ca=authority.path))
+        with pytest.raises(RedirectRefused, match="https to http"):
+            fetch(wish, tmp_path / "film")
+    assert "/never" not in server.seen
 
 
 @pytest.mark.parametrize("path", ["/wrong-range", "/breaks-once"])

@@ -226,7 +226,12 @@ def test_a_checksum_of_parts_or_of_another_kind_is_no_promise(fields: dict[str, 
 
 def test_an_amazon_checksum_on_a_206_is_no_promise() -> None:
     """To a range that is one part, S3 answers with that part's checksum, and no suffix tells (botocore#3346)."""
-    assert proof.from_headers({"x-amz-checksum-sha256": b64("sha256", b"a part")}, whole=False) == ()
+    field = {"x-amz-checksum-sha256": b64("sha256")}
+    assert proof.from_headers(field, whole=False, ranged=True) == ()
+    assert proof.from_headers(field, whole=True, ranged=True) == ()
+    said = field | {"x-amz-checksum-type": "FULL_OBJECT"}
+    assert len(proof.from_headers(said, whole=True, ranged=True)) == 1
+    assert proof.from_headers(said, whole=False, ranged=True) == ()
 
 
 def test_googles_hash_is_of_the_stored_object() -> None:

@@ -5,8 +5,10 @@ The file is right, or there is a clear error; never a wrong file with success.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import ssl
 import threading
 import time
@@ -27,6 +29,7 @@ from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
     ChecksumMismatch,
+    DiskFull,
     HeadraceError,
     Limited,
     SourceForbidden,
@@ -405,6 +408,73 @@ def test_a_torn_journal_costs_its_torn_line_only(server, tmp_path):
     one_less = len(journal.load(tmp_path / "film").claims)
     assert one_less == len(journal.parse(text).claims) - 1
     assert fetch(server, "steady", tmp_path).path.read_bytes() == LARGE
+
+
+def full_after(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
+    """Let the disk be full once so many bytes were written."""
+    real, left = os.pwrite, [written]
+
+    def pwrite(descriptor: int, content: bytes, position: int) -> int:
+        if left[0] <= 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= len(content)
+        return real(descriptor, content, position)
+
+    monkeypatch.setattr("headrace.download.part.os.pwrite", pwrite)
+
+
+def test_a_disk_that_fills_up_ends_the_download_and_keeps_what_came(server, tmp_path, monkeypatch):
+    """At once, with how much is missing; with room again it goes on."""
+    monkeypatch.setattr("headrace.download.part.os.posix_fallocate", unsupported)
+    with monkeypatch.context() as patched:
+        full_after(patched, 8 * BLOCK)
+        with pytest.raises(DiskFull, match="bytes are missing") as caught:
+            fetch(server, "steady", tmp_path)
+    assert 0 < caught.value.evidence["missing_bytes"] <= len(LARGE)
+    assert not (tmp_path / "film").exists()
+    done = fetch(server, "steady", tmp_path)
+    assert done.resumed_bytes > 4 * BLOCK
+    assert done.path.read_bytes() == LARGE
+
+
+def test_a_disk_without_room_for_the_rest_keeps_what_came(server, tmp_path, monkeypatch):
+    """It is said before a byte is asked for, and nothing is lost."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK)
+    with monkeypatch.context() as patched:
+        usage = type("Usage", (), {"free": 10})
+        patched.setattr("headrace.download.part.shutil.disk_usage", lambda _: usage)
+        with pytest.raises(DiskFull, match="bytes are missing"):
+            fetch(server, "steady", tmp_path)
+    assert fetch(server, "steady", tmp_path).resumed_bytes > 4 * BLOCK
+
+
+def test_room_is_taken_at_once(server, tmp_path):
+    """The whole file's, so that a full disk is known before the last gigabyte; and no journal says that it is there."""
+    interrupted(server, "steady", tmp_path, 6 * BLOCK)
+    assert journal.part_path(tmp_path / "film").stat().st_blocks * 512 >= len(LARGE)
+    journal.journal_path(tmp_path / "film").unlink()
+    done = fetch(server, "steady", tmp_path)
+    assert (done.resumed_bytes, done.path.read_bytes()) == (0, LARGE)
+
+
+def unsupported(*_: object) -> None:
+    raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+def test_data_is_synced_before_its_journal(server, tmp_path, monkeypatch):
+    """Now and then while a download runs, and when it ends early; so a power cut leaves no claim ahead of its data."""
+    monkeypatch.setattr("headrace.download.part.SYNC_SECONDS", 0.05)
+    synced: list[str] = []
+    real = os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr("headrace.download.part.os.fdatasync", fdatasync)
+    interrupted(server, "steady", tmp_path, 12 * BLOCK)
+    assert len(synced) >= 4
+    assert synced == ["film.part", "film.part.journal"] * (len(synced) // 2)
 
 
 def test_the_journal_holds_no_secret(server, tmp_path):
