@@ -401,6 +401,21 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(0.1)
         return None
 
+    def large_far_and_one_slow(self, path: str) -> None:
+        """Answers come late, and the second connection brings 160 KB a second, piece by piece."""
+        number = self._count(path)
+        time.sleep(0.3)
+        if number != 2:
+            return self._part(pause=0.004)
+        start, end = self._span() or (0, len(LARGE))
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
+        self.close_connection = True
+        with suppress(OSError):
+            for at in range(start, end, 16384):
+                self.wfile.write(LARGE[at : min(end, at + 16384)])
+                time.sleep(0.1)
+        return None
+
     def large_expiring(self, path: str) -> None:
         """Forbidden after 8 MiB, unless the address is a fresh one."""
         if "fresh" not in self.path and self.server.sent.get(path, 0) > 2**23:

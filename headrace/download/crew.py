@@ -187,7 +187,7 @@ class Crew:
     def _take_rates(self) -> None:
         rates: dict[Origin, list[float]] = {}
         for share in self._at_work:
-            if share.rate > 0 and share.origin is not None:
+            if share.rate > 0 and share.origin is not None and not share.hedged:
                 rates.setdefault(share.origin, []).append(share.rate)
         self._rates |= {origin: statistics.median(several) for origin, several in rates.items()}
         if rates:
@@ -230,6 +230,10 @@ class Crew:
             return False
         if now - share.moved_at > STALL_SECONDS:
             return True
+        return self._lags(share)
+
+    def _lags(self, share: Share) -> bool:
+        """Return whether a share is so much slower than usual that another connection would win seconds by it."""
         usual = self._usual_for(share)
         won = share.left() / max(share.rate, 1.0) - share.left() / max(usual, 1.0)
         return share.rate < SLOW_SHARE * usual and won > STALL_SECONDS
@@ -324,9 +328,14 @@ class Crew:
         return True
 
     def take_over(self, rival: Share, share: Share, seen: int) -> bool:
-        """Let a rival that has bytes go on with a share; ``False`` where it has got on since it was ``seen``."""
+        """Let a rival that has bytes go on with a share.
+
+        ``False`` where that has got on since it was ``seen``, and isn't too slow all the same.
+        """
         with self._changed:
-            if share not in self._at_work or share.position != seen or share.writing:
+            if share not in self._at_work or share.writing:
+                return False
+            if share.position != seen and not self._lags(share):
                 return False
             if share.flushed != rival.start:  # it has written meanwhile: bytes that are hashed are not written again
                 return False

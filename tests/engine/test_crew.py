@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace.download.access import OPEN
 from headrace.download.crew import Crew
 from headrace.download.hold import Hold
 from headrace.download.journal import Header, Validator
+from headrace.download.origins import Origin
 from headrace.download.pace import Pace
 from headrace.download.part import Part
 from headrace.download.shares import Opened, Share
@@ -58,6 +60,18 @@ def test_a_rival_writes_nothing_anew(crew):
     assert share.flushed == share.position == seen
     assert not crew.take_over(rival, share, seen)
     assert crew.take_over(Share(share.flushed, share.end, settled=False), share, seen)
+
+
+def test_a_share_that_moves_is_taken_over_only_if_it_is_slow(crew):
+    """A rival's answer takes its time; whoever was slow may have moved a little meanwhile."""
+    share, rival, seen = stalled(crew)
+    share.position += 10
+    assert not crew.take_over(rival, share, seen)
+    beside = Share(SIZE, SIZE)
+    crew._at_work.add(beside)
+    share.origin = beside.origin = Origin(None, "http://h/film", OPEN, typed=True)
+    crew._rates[share.origin], share.rate = 10e6, 1000.0
+    assert crew.take_over(rival, share, seen)
 
 
 @pytest.mark.parametrize("way", ["put back", "given back"])

@@ -225,6 +225,15 @@ def test_a_stalled_connection_is_hedged(server, tmp_path, monkeypatch):
     assert time.monotonic() - started < 10
 
 
+def test_a_connection_that_is_slow_but_moves_holds_nothing_up(server, tmp_path, monkeypatch):
+    """Its share is cut, and in the end it isn't waited for, though it moves while others are being asked."""
+    monkeypatch.setattr("headrace.download.crew.STALL_SECONDS", 0.5)
+    started = time.monotonic()
+    assert fetch(server, "far-and-one-slow", tmp_path, connections=4).path.read_bytes() == LARGE
+    assert time.monotonic() - started < 10
+    assert len(server.seen["/large/far-and-one-slow"]) < 20
+
+
 def test_the_servers_own_digest_is_checked(server, tmp_path):
     """``Repr-Digest`` speaks of the whole, also in a 206; the proof is recorded."""
     assert "sha256:repr-digest" in fetch(server, "promising", tmp_path).proofs
