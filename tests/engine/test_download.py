@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import socket
 import threading
 import time
+from email.utils import formatdate
 from ipaddress import ip_address, ip_network
+from urllib.parse import quote
 
 import pytest
 
@@ -220,6 +224,66 @@ def test_an_odd_retry_after_does_no_harm(server, tmp_path, said, seconds):
     with pytest.raises(SourceUnavailable) as caught:
         get(server, f"/odd-retry-after?{said}", tmp_path)
     assert caught.value.evidence["retry_after_seconds"] == seconds
+
+
+@pytest.mark.parametrize(("in_seconds", "least", "most"), [(90, 80, 90), (-90, 0, 0)])
+def test_retry_after_may_be_a_date(server, tmp_path, in_seconds, least, most):
+    """In the future it is as long as it takes till then, in the past no time (RFC 9110, section 10.2.3)."""
+    said = quote(formatdate(time.time() + in_seconds, usegmt=True))
+    with pytest.raises(SourceUnavailable) as caught:
+        get(server, f"/odd-retry-after?{said}", tmp_path)
+    assert least <= caught.value.evidence["retry_after_seconds"] <= most
+
+
+def test_five_redirects_are_followed_and_no_more(server, tmp_path):
+    """FIELD.md, Security."""
+    server.redirects |= {f"/hop{number}": f"/hop{number + 1}" for number in range(1, 6)} | {"/hop6": "/good"}
+    assert get(server, "/hop2", tmp_path).path.read_bytes() == BODY
+    with pytest.raises(RedirectRefused):
+        get(server, "/hop1", tmp_path)
+
+
+def names(monkeypatch, *answers):
+    """Let each look-up of a name have the next answer, the last one for ever; return how many there were."""
+    asked, real = [], socket.getaddrinfo
+
+    def getaddrinfo(host, port, *more, **options):
+        if host[-1].isdigit():
+            return real(host, port, *more, **options)
+        found = answers[min(len(asked), len(answers) - 1)]
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
+
+    monkeypatch.setattr("headrace.download.guard.socket.getaddrinfo", getaddrinfo)
+    return asked
+
+
+def test_every_address_of_a_name_is_checked(server, tmp_path, monkeypatch):
+    """One that is private among public ones is enough to refuse it."""
+    names(monkeypatch, ["8.8.8.8", "10.0.0.1"])
+    with pytest.raises(AddressForbidden):
+        fetch(Wish(f"http://films.example:{server.server_port}/good"), tmp_path / "film", guard=Guard())
+
+
+def test_a_name_is_resolved_once_and_that_address_is_connected_to(server, tmp_path, monkeypatch):
+    """Who answers with another one the second time (DNS rebinding) is not asked a second time."""
+    asked = names(monkeypatch, ["127.0.0.1"], ["169.254.169.254"])
+    done = fetch(Wish(f"http://films.example:{server.server_port}/good"), tmp_path / "film", guard=LOCAL)
+    assert done.path.read_bytes() == BODY
+    assert asked == ["films.example"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_public_host_leads_nowhere_private(server, tmp_path, monkeypatch, kept):
+    """Though its user typed the first address, and private ones may be typed; over a kept connection too."""
+    monkeypatch.setattr("headrace.download.session.is_public", lambda _: True)
+    server.redirects["/inside"] = f"http://localhost:{server.server_port}/secret"
+    with contextlib.closing(Downloader(Guard(typed_may_be_private=True))) as downloader:
+        if kept:
+            downloader.fetch(Wish(server.url + "/good"), tmp_path / "film")
+        with pytest.raises(AddressForbidden):
+            downloader.fetch(Wish(server.url + "/inside"), tmp_path / "other")
+    assert "/secret" not in server.seen
 
 
 def test_a_wrong_checksum_keeps_nothing(server, tmp_path):

@@ -9,7 +9,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -37,6 +40,7 @@ from headrace.errors import (
     SourceTruncated,
 )
 from headrace.model import Downloaded, Progress
+from tests.conftest import ROOT
 from tests.servers import ETAG, LARGE, LARGER, Server, serving
 
 TYPED = Guard(typed_may_be_private=True)
@@ -276,6 +280,35 @@ def test_a_download_goes_on_in_another_place(server, tmp_path):
     interrupted(server, "steady", tmp_path / "one", 12 * BLOCK)
     (tmp_path / "one").rename(tmp_path / "two")
     assert fetch(server, "steady", tmp_path / "two").resumed_bytes > 4 * BLOCK
+
+
+def test_a_copy_on_another_machine_goes_on(server, tmp_path):
+    """Another process, other inodes, and nothing is left of the first one."""
+    interrupted(server, "steady", tmp_path / "one", 12 * BLOCK)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "one")
+    before = server.sent["/large/steady"]
+    argv = [
+        sys.executable,
+        "-m",
+        "headrace.cli",
+        "fetch",
+        f"{server.url}/large/steady",
+        "-o",
+        str(tmp_path / "two/film"),
+    ]
+    subprocess.run(argv, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert (tmp_path / "two" / "film").read_bytes() == LARGE
+    assert server.sent["/large/steady"] - before < len(LARGE) - 4 * BLOCK
+
+
+def test_a_fresh_address_of_another_file_begins_anew(server, tmp_path):
+    """The same path and size; its strong ETag tells."""
+    interrupted(server, "steady", tmp_path, 12 * BLOCK)
+    path = journal.journal_path(tmp_path / "film")
+    path.write_text(path.read_text().replace("of another", "").replace("one", "two"))
+    done = fetch(server, "steady?fresh", tmp_path)
+    assert (done.resumed_bytes, done.path.read_bytes()) == (0, LARGE)
 
 
 def test_an_expired_address_can_be_replaced(server, tmp_path):
