@@ -14,7 +14,7 @@ from headrace.download import Access, Bandwidth, Downloader, Wish
 from headrace.download.access import same_origin
 from headrace.download.batch import Job, unique_name
 from headrace.download.listing import Entry
-from headrace.download.proof import Promise
+from headrace.download.proof import Promise, from_headers
 from headrace.download.sums import Sums
 from headrace.errors import HeadraceError, InvalidSource
 from headrace.model import Source, SourceKind
@@ -58,14 +58,16 @@ class Plan:
         )
 
     def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
+        said: tuple[Promise, ...] = ()
         if source.kind is SourceKind.S3:
             address, (url, access) = source.locator, self._object(source.locator)
+            said = from_headers(self._presigner.headers(*_named(address)), whole=True)
         else:
             address, access = self._logins.of(source.locator, entry)
             url = address
         return Wish(
             url,
-            (*self._promises, *entry.promises, *self._listed(address, source.name, access)),
+            (*self._promises, *entry.promises, *self._listed(address, source.name, access), *said),
             access=access,
             mirrors=mirrors,
             size_bytes=entry.size_bytes,
@@ -90,14 +92,19 @@ class Plan:
 
     def _object(self, address: str) -> tuple[str, Access]:
         """Return a URL for an object, signed now, and what is shown there."""
-        bucket, _, key = address.removeprefix("s3://").partition("/")
-        return self._presigner.get(bucket, key, SIGNED_SECONDS), self._logins.common.elsewhere()
+        return self._presigner.get(*_named(address), SIGNED_SECONDS), self._logins.common.elsewhere()
 
     @cached_property
     def _presigner(self) -> Presigner:
         from headrace.stores.s3 import Presigner, endpoint_of
 
         return Presigner(endpoint_of(os.environ, self._options.endpoint_url))
+
+
+def _named(address: str) -> tuple[str, str]:
+    """Return the bucket and the key of ``s3://BUCKET/KEY``."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key
 
 
 def _source(entry: Entry) -> Source:

@@ -34,11 +34,14 @@ from botocore.exceptions import (
 from obstore.store import S3Store
 from urllib3.exceptions import HTTPError as BrokenBody
 
-from headrace.errors import Cancelled, ObjectDamaged, ObjectMissing, StoreRefused, StoreUnavailable
+from headrace.errors import Cancelled, HeadraceError, ObjectDamaged, ObjectMissing, StoreRefused, StoreUnavailable
+from headrace.log import Log
 from headrace.model import OnProgress, Progress
 from headrace.process import Stop
 from headrace.stores import TRIES
 from headrace.stores.objects import ObstoreBucket
+
+log = Log(__name__)
 
 SINGLE_PUT_BYTES = 32 * 1024 * 1024
 """Up to this size an object goes in one request; above it in parts, so that a stop is noticed."""
@@ -323,6 +326,22 @@ class Presigner:
                 "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
             )
             return url
+
+    def headers(self, bucket: str, key: str) -> Mapping[str, str]:
+        """Return the headers of an object with its checksums (S3 User Guide, "Checking object integrity").
+
+        Nothing where they can't be had: whoever asks for the object itself is told why.
+        """
+        try:
+            with _translated(bucket):
+                with self._lock:
+                    client = self._client
+                found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        except HeadraceError as error:
+            log.info("s3.no_checksums", bucket=bucket, why=error.message)
+            return {}
+        headers: Mapping[str, str] = found["ResponseMetadata"]["HTTPHeaders"]
+        return headers
 
 
 def _region(endpoint: Endpoint) -> str:

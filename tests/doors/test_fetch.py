@@ -20,6 +20,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from headrace.cli.board import Board, Row, amount, line
+from headrace.download import proof
 from headrace.download.batch import Job, Outcome
 from headrace.errors import SourceUnavailable
 from headrace.model import Downloaded, Progress
@@ -340,6 +341,37 @@ def test_an_object_is_resumed_with_another_signature(tmp_path):
     assert first > 1
     assert all("X-Amz-Signature=" in asked for asked in proxy.asked)
     assert "Signature" not in done.stdout + done.stderr
+
+
+def test_an_objects_checksum_is_held_to(tmp_path):
+    """What S3 was told when it was put there; the body comes in ranges, which it promises nothing of."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    endpoint = "http://{}:{}".format(*moto.get_host_and_port())
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_ENDPOINT_URL": endpoint}
+    client = boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
+    )
+    client.create_bucket(Bucket="films")
+    client.put_object(Bucket="films", Key="large", Body=LARGE, ChecksumAlgorithm="SHA256")
+    done = headrace("fetch", "s3://films/large", "-d", tmp_path, "--json", **keys)
+    moto.stop()
+    assert "sha256:x-amz-checksum-sha256" in ended(done)[0]["proofs"]
+    assert (tmp_path / "large").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("algorithm", ["blake3", "sha256", "md5"])
+def test_a_digest_is_held_to(server, tmp_path, algorithm):
+    """Right ones are proofs, wrong ones are errors that keep nothing."""
+    digest = proof.new(algorithm)
+    digest.update(BODY)
+    given = ("fetch", server.url + "/good", "-o", tmp_path / "film", "--json", f"--{algorithm}")
+    (row,) = ended(headrace(*given, digest.hexdigest()))
+    assert f"{algorithm}:order" in row["proofs"]
+    (tmp_path / "film").unlink()
+    (row,) = ended(headrace(*given, "0" * len(digest.hexdigest())))
+    assert row["error"]["code"] == "checksum_mismatch"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_objects_that_can_not_be_had(bucket, tmp_path):
