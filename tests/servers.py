@@ -24,6 +24,9 @@ LARGE = random.Random(1).randbytes(24 * 2**20 + 12345)
 """A file of some blocks and a bit."""
 LARGER = LARGE[::-1]
 """Another file of the same size."""
+CANARY = "c4nary-0f-an-0rder"
+"""A secret that must turn up nowhere."""
+
 DATE = "Sat, 21 Nov 2026 11:00:00 GMT"
 DAMAGED = LARGE[: 2**21 + 5] + bytes([LARGE[2**21 + 5] ^ 1]) + LARGE[2**21 + 6 :]
 """The large file with one bit wrong."""
@@ -463,6 +466,12 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = "Basic " + base64.b64encode(b"ada:love").decode()
         if self.headers.get("Authorization") != wanted:
             return self._send(401, WWW_Authenticate='Basic realm="films"')
+        return self._ranged(BODY)
+
+    def at_for_the_canary(self) -> None:
+        """Only to who shows the token ``CANARY``."""
+        if self.headers.get("Authorization") != f"Bearer {CANARY}":
+            return self._send(401, WWW_Authenticate="Bearer")
         return self._ranged(BODY)
 
     def at_good(self) -> None:

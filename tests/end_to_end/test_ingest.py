@@ -10,6 +10,7 @@ from pathlib import Path
 
 import blake3
 import httpx
+import psycopg2
 import pytest
 
 from headrace.check_stream import check
@@ -17,7 +18,7 @@ from headrace.stores.s3 import Endpoint, S3Bucket
 from tests.conftest import SOURCE_BUCKET, source_folder
 from tests.engine import films
 from tests.orders import encoders, ingest, start_run, wait_until
-from tests.servers import BODY, LARGE, serving
+from tests.servers import BODY, CANARY, LARGE, serving
 
 SHORT_FILMS = (
     "mb_sar_2x1.mp4",
@@ -213,8 +214,6 @@ def look(stack):
 
 def make_due(stack):
     """Let every feed's time have come."""
-    import psycopg2
-
     url = stack.settings["HEADRACE_DATABASE_URL"].replace("+psycopg2", "")
     with psycopg2.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute("UPDATE feeds SET next_check_at = now()")
@@ -258,6 +257,29 @@ def test_a_metalink_brings_a_file_from_its_mirrors(stack, web, tmp_path):
     assert item["proofs"] == ["content-length", "sha512:order", "sha256-pieces:metalink"]
     (asset,) = json.loads(stack.cli("show", item["asset_id"], "--json").stdout)["entries"]
     assert sorted(asset["proofs"]) == sorted(item["proofs"])
+
+
+def test_a_credential_opens_a_door_and_is_written_nowhere(stack, web):
+    """An order names it; its secret is in no table, no log and no run."""
+    path = stack.home / "credentials.toml"
+    path.write_text(f'[canary]\nhosts = ["127.0.0.1"]\nbearer = "{CANARY}"\nplain_http = true\n')
+    path.chmod(0o600)
+    (item,) = ingest(stack, web.url + "/for-the-canary", "--credential", "canary", "--recipe", "archive")
+    assert item["state"] == "stored", item
+    (refused,) = ingest(stack, web.url + "/for-the-canary?2", "--recipe", "archive", status=1)
+    assert refused["error"]["code"] == "source_forbidden"
+    url = stack.settings["HEADRACE_DATABASE_URL"].replace("+psycopg2", "")
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+        tables = [name for (name,) in cursor.fetchall()]
+        assert {"items", "orders", "events"} <= set(tables)
+        for table in tables:
+            cursor.execute(f'SELECT count(*) FROM "{table}" AS t WHERE t::text LIKE %s', (f"%{CANARY}%",))
+            assert cursor.fetchone() == (0,), table
+    connection.close()
+    kept = [one for one in stack.home.rglob("*") if one.is_file() and one != path]
+    assert any(one.suffix == ".log" for one in kept)
+    assert not [one for one in kept if CANARY.encode() in one.read_bytes()]
 
 
 def test_a_local_folder_is_a_source(stack, web):
