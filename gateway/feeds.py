@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gateway import shapes
 from gateway.auth import Here, Owner
-from headrace import local
+from headrace import local, objects
 from headrace import recipe as recipes
 from headrace.catalogue import feeds
 from headrace.errors import InvalidRequest
@@ -40,7 +40,7 @@ def watch(body: FeedBody, owner: Owner, here: Here) -> dict[str, Any]:
     recipe = recipes.parse(body.recipe)
     url = body.url.strip()
     if url.startswith("s3://"):
-        here.bucket(url.removeprefix("s3://").partition("/")[0])
+        here.check_bucket(objects.named(url)[0])
     elif (source := parse_ordered(url)).kind is SourceKind.FILE:
         local.files(Path(source.locator), here.settings.folders, most=MAX_FOLDER_FILES)
     elif source.kind is not SourceKind.URL:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from flows import submit
 from gateway import shapes
 from gateway.auth import Here, Owner
-from headrace import local, terms
+from headrace import local, objects, terms
 from headrace import recipe as recipes
 from headrace.catalogue import assets, items, orders, publications, uploads
 from headrace.catalogue.database import Tx
@@ -118,7 +118,7 @@ def _wanted(tx: Tx, here: House, owner: str, one: str | SourceBody) -> list[Want
         asset = assets.get(tx, owner, source.locator)
         source = Source(source.kind, asset.id, f"asset:{asset.id}", asset.title)
     elif source.kind is SourceKind.S3:
-        here.bucket(source.locator.removeprefix("s3://").partition("/")[0])
+        here.check_bucket(objects.named(source.locator)[0])
     return [Wanted(source, body.sha256.lower() if body.sha256 else None, _terms(here, body, source))]
 
 

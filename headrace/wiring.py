@@ -16,7 +16,7 @@ from headrace.hosts import Hosts
 from headrace.hosts.shared import SharedHosts
 from headrace.scratch import Scratch
 from headrace.settings import Settings
-from headrace.stores.s3 import Endpoint, S3Bucket
+from headrace.stores.s3 import Endpoint, Presigner, S3Bucket
 from headrace.vault import Vault
 
 
@@ -32,6 +32,10 @@ class House:
     guard: Guard
     hosts: Hosts
     downloader: Downloader
+    """For what orders and feeds name: it leads to no address that the operator hasn't allowed."""
+    object_downloader: Downloader
+    """For signed addresses of the operator's own S3, which may be anywhere."""
+    presigner: Presigner
     bandwidth: SharedBandwidth
     scratch: Scratch
 
@@ -40,12 +44,16 @@ class House:
 
         Raises ``InvalidSource`` for one that the operator has not listed.
         """
+        self.check_bucket(name)
+        return S3Bucket(endpoint(self.settings), name)
+
+    def check_bucket(self, name: str) -> None:
+        """Raise ``InvalidSource`` unless sources may be read from a bucket of that name."""
         if name not in self.settings.buckets:
             raise InvalidSource(
                 f"the bucket {name!r} is not open to orders",
                 hint="The operator lists such buckets in HEADRACE_SOURCE_BUCKETS.",
             )
-        return S3Bucket(endpoint(self.settings), name)
 
     def access(self, name: str, url: str) -> Access:
         """Return what a download of ``url`` may show by the named credential ``name``.
@@ -57,6 +65,7 @@ class House:
     def close(self) -> None:
         """Close what holds connections."""
         self.downloader.close()
+        self.object_downloader.close()
         self.hosts.close()
         self.database.close()
 
@@ -87,6 +96,8 @@ def build(settings: Settings) -> House:
         guard=guard,
         hosts=hosts,
         downloader=Downloader(guard, hosts),
+        object_downloader=Downloader(Guard(typed_may_be_private=True), hosts),
+        presigner=Presigner(where),
         bandwidth=SharedBandwidth(database, settings.download_rate),
         scratch=Scratch(settings.scratch_folder),
     )

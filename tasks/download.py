@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
 from prefect import task
 
-from headrace import local
+from headrace import local, objects
 from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
@@ -19,9 +19,8 @@ from headrace.download import Bandwidth, Wish, hold, proof
 from headrace.download.access import OPEN
 from headrace.download.part import check_room
 from headrace.download.proof import Promise, promise
-from headrace.errors import ObjectMissing, SourceChanged, SourceNotFound, SourceTooLarge, SourceTruncated
+from headrace.errors import SourceChanged, SourceTooLarge, SourceTruncated
 from headrace.model import Downloaded, ItemState, OnProgress, Progress, SourceKind
-from headrace.stores import ObjectStore
 from headrace.wiring import House, house
 from tasks.items import each_item
 from tasks.policy import STAGE
@@ -61,17 +60,14 @@ def download_item(here: House, held: Claim, item: Item, limits: Sequence[Bandwid
 
 def _bring(here: House, held: Claim, item: Item, report: OnProgress, limits: Sequence[Bandwidth]) -> Downloaded:
     destination = here.scratch.item(item.id) / "source"
-    if item.source.kind is SourceKind.URL:
-        return here.downloader.fetch(wish(here, item, limits), destination, on_progress=report, stop=held)
     if item.source.kind is SourceKind.FILE:
         with local.opened(Path(item.source.locator), here.settings.folders) as file:
-            return _Copy(here, held, item, report, limits).run(_pieces_of(file), os.fstat(file.fileno()).st_size)
-    if item.source.kind is SourceKind.UPLOAD:
-        with here.database.begin() as tx:
-            key = uploads.get(tx, UUID(item.source.locator), item.owner).object_key
-        return _copy_object(here.incoming, key, _Copy(here, held, item, report, ()))
-    bucket, _, key = item.source.locator.removeprefix("s3://").partition("/")
-    return _copy_object(here.bucket(bucket), key, _Copy(here, held, item, report, limits))
+            return _Copy(here, held, item, report, limits).run(file, destination)
+    if item.source.kind is SourceKind.URL:
+        return here.downloader.fetch(wish(here, item, limits), destination, on_progress=report, stop=held)
+    asked = _upload_wish(here, item) if item.source.kind is SourceKind.UPLOAD else _object_wish(here, item, limits)
+    done = here.object_downloader.fetch(asked, destination, on_progress=report, stop=held)
+    return replace(done, name=item.source.name)
 
 
 def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
@@ -84,6 +80,31 @@ def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
         mirrors=item.terms.mirrors,
         size_bytes=item.terms.size_bytes,
         pieces=item.terms.pieces,
+        limits=tuple(limits),
+        algorithms=CATALOGUED,
+    )
+
+
+def _object_wish(here: House, item: Item, limits: Sequence[Bandwidth]) -> Wish:
+    """Return the same for an object in an open bucket; raises ``InvalidSource`` where that isn't open any more."""
+    here.check_bucket(objects.named(item.source.locator)[0])
+    return _signed_wish(here, item.source.locator, promised(item), limits)
+
+
+def _upload_wish(here: House, item: Item) -> Wish:
+    """Return the same for an upload. No limit slows it: those are for how bytes come from outside."""
+    with here.database.begin() as tx:
+        upload = uploads.get(tx, UUID(item.source.locator), item.owner)
+    promises = (*promised(item), Promise("sha256", upload.sha256, "upload"))
+    return _signed_wish(here, f"s3://{here.incoming.name}/{upload.object_key}", promises, ())
+
+
+def _signed_wish(here: House, address: str, promises: Sequence[Promise], limits: Sequence[Bandwidth]) -> Wish:
+    return Wish(
+        objects.signed(here.presigner, address),
+        (*promises, *objects.promised(here.presigner, address)),
+        here.settings.max_source_bytes,
+        signed=True,
         limits=tuple(limits),
         algorithms=CATALOGUED,
     )
@@ -105,21 +126,9 @@ def _pieces_of(file: BinaryIO) -> Iterator[bytes]:
         raise SourceChanged("the file was written to while it was read")
 
 
-def _copy_object(bucket: ObjectStore, key: str, copy: _Copy) -> Downloaded:
-    """Bring an object of a bucket to this machine."""
-    shown = copy.item.source.shown
-    found = bucket.stat(key)
-    if found is None:
-        raise SourceNotFound(f"{shown} is no longer there")
-    try:
-        return copy.run(bucket.stream(key), found.size_bytes)
-    except ObjectMissing as error:
-        raise SourceNotFound(f"{shown} is no longer there") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What isn't downloaded over HTTP: a stream of known length becomes a file here, hashed on the way."""
+    """A local file becomes one in the scratch folder, hashed on the way."""
 
     here: House
     held: Claim
@@ -127,19 +136,19 @@ class _Copy:
     report: OnProgress
     limits: Sequence[Bandwidth]
 
-    def run(self, pieces: Iterable[bytes], size_bytes: int) -> Downloaded:
-        """Write the stream; raises a ``SourceError``, ``DiskFull``, ``DiskFailed``."""
+    def run(self, file: BinaryIO, destination: Path) -> Downloaded:
+        """Copy the file; raises a ``SourceError``, ``DiskFull``, ``DiskFailed``."""
+        size_bytes = os.fstat(file.fileno()).st_size
         most = self.here.settings.max_source_bytes
         if size_bytes > most:
             raise SourceTooLarge(f"{self.item.source.shown} has {size_bytes} bytes; {most} is the most")
         promises = promised(self.item)
         algorithms = dict.fromkeys((*CATALOGUED, *(one.algorithm for one in promises)))
         digests = {name: proof.new(name) for name in algorithms}
-        destination = self.here.scratch.item(self.item.id) / "source"
         part = destination.with_suffix(".part")
         with hold.translated(destination):
             check_room(destination, size_bytes)
-            done = self._write(part, pieces, digests, size_bytes)
+            done = self._write(part, _pieces_of(file), digests, size_bytes)
         if done != size_bytes:
             raise SourceTruncated(f"{self.item.source.shown} has {done} bytes, not {size_bytes}")
         sums = {name: digest.hexdigest() for name, digest in digests.items()}

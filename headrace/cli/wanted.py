@@ -14,7 +14,7 @@ from headrace.download import Access, Bandwidth, Downloader, Wish
 from headrace.download.access import same_origin
 from headrace.download.batch import Job, unique_name
 from headrace.download.listing import Entry
-from headrace.download.proof import Promise, from_headers
+from headrace.download.proof import Promise
 from headrace.download.sums import Sums
 from headrace.errors import HeadraceError, InvalidSource
 from headrace.model import Source, SourceKind
@@ -22,10 +22,6 @@ from headrace.model import Source, SourceKind
 if TYPE_CHECKING:
     from headrace.cli.fetch import Options
     from headrace.stores.s3 import Presigner
-
-SIGNED_SECONDS = 7 * 24 * 3600
-"""The longest that SigV4 allows (Amazon S3 User Guide, "Sharing objects with presigned URLs"): a slow file
-is asked for piece by piece, and the signature stays in this process."""
 
 
 class Plan:
@@ -60,8 +56,10 @@ class Plan:
     def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
         said: tuple[Promise, ...] = ()
         if source.kind is SourceKind.S3:
+            from headrace import objects
+
             address, (url, access) = source.locator, self._object(source.locator)
-            said = from_headers(self._presigner.headers(*_named(address)), whole=True)
+            said = objects.promised(self._presigner, address)
         else:
             address, access = self._logins.of(source.locator, entry)
             url = address
@@ -76,6 +74,7 @@ class Plan:
             connections=entry.connections or self._options.connections,
             durable=self._options.fsync,
             typed=entry.typed,
+            signed=source.kind is SourceKind.S3,
         )
 
     def _listed(self, address: str, name: str, access: Access) -> tuple[Promise, ...]:
@@ -92,19 +91,15 @@ class Plan:
 
     def _object(self, address: str) -> tuple[str, Access]:
         """Return a URL for an object, signed now, and what is shown there."""
-        return self._presigner.get(*_named(address), SIGNED_SECONDS), self._logins.common.elsewhere()
+        from headrace import objects
+
+        return objects.signed(self._presigner, address), self._logins.common.elsewhere()
 
     @cached_property
     def _presigner(self) -> Presigner:
         from headrace.stores.s3 import Presigner, endpoint_of
 
         return Presigner(endpoint_of(os.environ, self._options.endpoint_url))
-
-
-def _named(address: str) -> tuple[str, str]:
-    """Return the bucket and the key of ``s3://BUCKET/KEY``."""
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    return bucket, key
 
 
 def _source(entry: Entry) -> Source:

@@ -32,7 +32,7 @@ PIECE_TRIES = 3
 INLINE_BYTES = 1024 * 1024
 """Up to here all digests are computed by who writes; a thread costs more than it brings."""
 
-QUICK = frozenset({"blake3"})
+QUICK = frozenset({"blake3", "crc64nvme", "crc32c", "crc32"})
 """These don't hold up who writes."""
 
 Blame = Callable[[Origin], None]

@@ -53,8 +53,10 @@ class UnableToRange(Exception):  # noqa: N818 - not an error: another way is tak
 class Origin:
     """One address of the file."""
 
-    def __init__(self, session: Session, url: str, access: Access, *, typed: bool) -> None:
+    def __init__(self, session: Session, url: str, access: Access, *, typed: bool, signed: bool) -> None:
         self.url = url
+        self.check = check_of(url.partition("?")[0] if signed else url)
+        """Tells whether a journal is of this address."""
         self.pinned = UNPINNED
         self.active = 0
         """Connections that bring bytes from it."""
@@ -165,10 +167,19 @@ def _not_waiting(really: bool) -> Iterator[None]:  # noqa: FBT001 - reads as a s
 class Origins:
     """The places that have a file, the preferred one first; for any thread."""
 
-    def __init__(self, session: Session, url: str, mirrors: Sequence[str], access: Access, *, typed: bool) -> None:
+    def __init__(
+        self, session: Session, url: str, mirrors: Sequence[str], access: Access, *, typed: bool, signed: bool
+    ) -> None:
+        """``signed`` is said of the first (``Wish.signed``)."""
         self._lock = threading.Lock()
         self._live = [
-            Origin(session, one, access if same_origin(one, url) else access.elsewhere(), typed=typed)
+            Origin(
+                session,
+                one,
+                access if same_origin(one, url) else access.elsewhere(),
+                typed=typed,
+                signed=signed and one == url,
+            )
             for one in dict.fromkeys((url, *mirrors))
         ]
         self.current = self._live[0]
@@ -188,12 +199,12 @@ class Origins:
         if header.mixed or header.validator.if_range is None:
             return False
         same = self._same(header)
-        return same is not None and (check_of(same.url) == header.url_check or header.validator.etag is not None)
+        return same is not None and (same.check == header.url_check or header.validator.etag is not None)
 
     def _same(self, header: Header) -> Origin | None:
         path = header.url.partition("?")[0]
         alike = [one for one in self._live if redact(one.url).partition("?")[0] == path]
-        return next((one for one in alike if check_of(one.url) == header.url_check), next(iter(alike), None))
+        return next((one for one in alike if one.check == header.url_check), next(iter(alike), None))
 
     def begin_with(self, header: Header) -> None:
         """Go on where a journal says that a download had begun: with that origin, of that version."""

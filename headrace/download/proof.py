@@ -22,7 +22,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,7 +31,17 @@ from blake3 import blake3
 
 from headrace.errors import ChecksumMismatch, InvalidRequest
 
-ALGORITHMS = {"sha512": 128, "sha384": 96, "sha256": 64, "blake3": 64, "sha1": 40, "md5": 32, "crc32": 8}
+ALGORITHMS = {
+    "sha512": 128,
+    "sha384": 96,
+    "sha256": 64,
+    "blake3": 64,
+    "sha1": 40,
+    "md5": 32,
+    "crc64nvme": 16,
+    "crc32c": 8,
+    "crc32": 8,
+}
 """Name to hexadecimal digits; the strongest first. From ``sha1`` on they find accidents, not attackers."""
 
 MAX_SUMS_BYTES = 1024 * 1024
@@ -48,12 +57,18 @@ _TITLES = {
     "blake3": "BLAKE3",
     "sha1": "SHA-1",
     "md5": "MD5",
+    "crc64nvme": "CRC-64/NVME",
+    "crc32c": "CRC-32C",
     "crc32": "CRC-32",
 }
+_CRCS = {"crc64nvme": "CRC64-NVME", "crc32c": "CRC32-ISCSI", "crc32": "CRC32-ISO-HDLC"}
+"""As G. Cook's catalogue of parametrised CRC algorithms calls them."""
+
 _SAID = {
     "order": "as ordered",
     "sidecar": "as the checksum file says",
     "metalink": "as the Metalink says",
+    "upload": "as it was when it arrived",
     "repr-digest": "as the server's Repr-Digest says",
     "digest": "as the server's Digest says",
     "content-digest": "as the server's Content-Digest says",
@@ -73,7 +88,7 @@ class Promise:
     value: str
     """Lower-case hex."""
     origin: str
-    """One of ``ASKED``, or the lower-case name of the field that said so."""
+    """One of ``ASKED``, ``upload``, or the lower-case name of the field that said so."""
 
     @property
     def label(self) -> str:
@@ -82,7 +97,7 @@ class Promise:
 
 
 class Hasher(Protocol):
-    """A digest in the making: hashlib's, BLAKE3's, and CRC-32 in their form."""
+    """A digest in the making: hashlib's, BLAKE3's, and the CRCs in their form."""
 
     def update(self, data: Bytes, /) -> object:
         """Take the next bytes."""
@@ -91,17 +106,22 @@ class Hasher(Protocol):
         """Return the digest of all bytes so far in lower-case hex."""
 
 
-class _Crc32:
-    __slots__ = ("_value",)
+class _Crc:
+    __slots__ = ("_digits", "_model", "_value")
 
-    def __init__(self) -> None:
-        self._value = 0
+    def __init__(self, algorithm: str) -> None:
+        import anycrc  # rarely wanted, so it costs nothing before
+
+        self._model = anycrc.Model(_CRCS[algorithm])
+        self._digits = ALGORITHMS[algorithm]
+        self._value: int | None = None
 
     def update(self, data: Bytes, /) -> None:
-        self._value = zlib.crc32(data, self._value)
+        self._value = self._model.calc(data, self._value)
 
     def hexdigest(self) -> str:
-        return f"{self._value:08x}"
+        value = self._model.calc(b"") if self._value is None else self._value
+        return f"{value:0{self._digits}x}"
 
 
 def new(algorithm: str) -> Hasher:
@@ -110,8 +130,8 @@ def new(algorithm: str) -> Hasher:
         raise ValueError(f"{algorithm} is none of {', '.join(ALGORITHMS)}")
     if algorithm == "blake3":
         return blake3()
-    if algorithm == "crc32":
-        return _Crc32()
+    if algorithm in _CRCS:
+        return _Crc(algorithm)
     return hashlib.new(algorithm, usedforsecurity=False)
 
 
@@ -186,7 +206,7 @@ def check(promises: Iterable[Promise], digests: Mapping[str, str]) -> tuple[str,
 
 # --- what an HTTP answer promises ---
 
-_DIGEST_FIELDS = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5"}
+_DIGEST_FIELDS = {"sha-512": "sha512", "sha-256": "sha256", "sha": "sha1", "md5": "md5", "crc32c": "crc32c"}
 """IANA, Hash Algorithms for HTTP Digest Fields (RFC 9530, section 7.2); the others can't be computed here."""
 
 _INSTANCE_DIGESTS = {"sha-512": "sha512", "sha-256": "sha256", "md5": "md5"}
@@ -247,8 +267,8 @@ def _from_google(fields: Mapping[str, str]) -> Iterator[Promise | None]:
     stored = fields.get("x-goog-stored-content-encoding", "").strip().lower()
     if stored in {"", "identity"}:
         for name, text in _pairs(fields.get("x-goog-hash", "")):
-            if name == "md5":
-                yield _decoded("md5", text, "x-goog-hash")
+            if name in {"md5", "crc32c"}:  # a composite object has no MD5
+                yield _decoded(name, text, "x-goog-hash")
 
 
 def _from_amazon(fields: Mapping[str, str], *, ranged: bool) -> Iterator[Promise | None]:

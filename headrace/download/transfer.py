@@ -19,7 +19,7 @@ from headrace.download.body import Reply
 from headrace.download.crew import Crew
 from headrace.download.guard import Guard, stoppable
 from headrace.download.hold import Hold
-from headrace.download.journal import Header, Journal, Validator, check_of
+from headrace.download.journal import Header, Journal, Validator
 from headrace.download.offer import Offer
 from headrace.download.origins import Origin, Origins, UnableToRange
 from headrace.download.pace import Pace
@@ -64,6 +64,9 @@ class Wish:
     """What is shown to get in."""
     typed: bool = True
     """Whether who runs this has written the URLs; a publisher's lead to no private address (``Guard``)."""
+    signed: bool = False
+    """Whether the URL's query is a signature of our own, another one for each try: it says nothing of which file
+    it is."""
     mirrors: tuple[str, ...] = ()
     """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
     size_bytes: int | None = None
@@ -120,7 +123,7 @@ class _Transfer:
         self._destination = destination
         self._on_progress = on_progress
         self._stop = stop
-        self._origins = Origins(session, wish.url, wish.mirrors, wish.access, typed=wish.typed)
+        self._origins = Origins(session, wish.url, wish.mirrors, wish.access, typed=wish.typed, signed=wish.signed)
         self._ranges = True
         self._size: int | None = wish.size_bytes
         self._asks = False
@@ -217,9 +220,8 @@ class _Transfer:
         return self._origins.current, reply, offer
 
     def _header(self, offer: Offer) -> Header:
-        url, size = self._origins.current.url, offer.size_bytes
-        shown = redact(url)
-        return Header(shown, check_of(url), offer.validator, size, self._block(size), self._origins.mixed)
+        origin, size = self._origins.current, offer.size_bytes
+        return Header(redact(origin.url), origin.check, offer.validator, size, self._block(size), self._origins.mixed)
 
     def _go_on(self, stack: contextlib.ExitStack, found: Journal) -> tuple[Origin, Reply, Offer]:
         self._origins.begin_with(found.header)

@@ -69,7 +69,7 @@ def test_a_share_that_moves_is_taken_over_only_if_it_is_slow(crew):
     assert not crew.take_over(rival, share, seen)
     beside = Share(SIZE, SIZE)
     crew._at_work.add(beside)
-    share.origin = beside.origin = Origin(None, "http://h/film", OPEN, typed=True)
+    share.origin = beside.origin = Origin(None, "http://h/film", OPEN, typed=True, signed=False)
     crew._rates[share.origin], share.rate = 10e6, 1000.0
     assert crew.take_over(rival, share, seen)
 

@@ -31,9 +31,11 @@ ABC = {
     "blake3": "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
     "sha1": "a9993e364706816aba3e25717850c26c9cd0d89d",
     "md5": "900150983cd24fb0d6963f7d28e17f72",
+    "crc64nvme": "05e5cabb3fc1faeb",
+    "crc32c": "364b3fb7",
     "crc32": "352441c2",
 }
-"""Of ``abc``: FIPS 180-4's and RFC 1321's vectors, BLAKE3's and zlib's own."""
+"""Of ``abc``: FIPS 180-4's and RFC 1321's vectors, BLAKE3's and zlib's own; the other CRCs' are of Amazon's library."""
 
 algorithms = st.sampled_from(list(ALGORITHMS))
 plain_names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=60).filter(
@@ -163,7 +165,7 @@ def test_repr_digest_comes_back_as_it_was_written(body: bytes, keys: list[str]) 
         f'a="x\\", {WHOLE}',
         f"sha-256=:{'A' * 100_000}:",
         "sha-256=:é" + "A" * 42 + ":",
-        "crc32c=:Q3lHIA==:",
+        "adler=:Q3lHIA==:",
         f"{WHOLE}, sha-256=:AAAA:",
         f"{WHOLE}, sha-256",
     ],
@@ -200,7 +202,7 @@ def test_the_old_digest_field_counts_like_repr_digest() -> None:
     assert proof.from_headers({"Digest": f"SHA-256={of(BODY)['sha256']}"}, whole=True) == ()
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "sha1", "crc32"])
+@pytest.mark.parametrize("algorithm", ["sha512", "sha256", "sha1", "crc64nvme", "crc32c", "crc32"])
 def test_an_amazon_checksum_of_the_whole_object_counts(algorithm: str) -> None:
     """With and without the type that newer answers have."""
     field = {f"x-amz-checksum-{algorithm}": b64(algorithm)}
@@ -214,8 +216,8 @@ def test_an_amazon_checksum_of_the_whole_object_counts(algorithm: str) -> None:
     [
         {"x-amz-checksum-sha256": b64("sha256", b"other"), "x-amz-checksum-type": "COMPOSITE"},
         {"x-amz-checksum-sha256": b64("sha256", b"other") + "-3"},
-        {"x-amz-checksum-crc32c": "Q3lHIA=="},
-        {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="},
+        {"x-amz-checksum-crc64nvme": "Q3lHIA=="},
+        {"x-amz-checksum-xxhash3": "AAAAAAAAAAA="},
         {"x-amz-checksum-sha256": f"{b64('sha256')}, {b64('sha256')}"},
     ],
 )
@@ -236,12 +238,14 @@ def test_an_amazon_checksum_on_a_206_is_no_promise() -> None:
 
 def test_googles_hash_is_of_the_stored_object() -> None:
     """It counts on a 206 too, in one field or two, and not where the object was decoded on its way."""
-    joined = {"X-Goog-Hash": f"crc32c=Q3lHIA==,md5={b64('md5')}"}
-    assert labels(joined, whole=False) == ["md5:x-goog-hash"]
-    assert labels(joined | {"x-goog-stored-content-encoding": "identity"}, whole=False) == ["md5:x-goog-hash"]
+    joined = {"X-Goog-Hash": f"crc32c={b64('crc32c')},md5={b64('md5')}"}
+    both = ["crc32c:x-goog-hash", "md5:x-goog-hash"]
+    assert labels(joined, whole=False) == both
+    assert labels(joined | {"x-goog-stored-content-encoding": "identity"}, whole=False) == both
     assert labels(joined | {"x-goog-stored-content-encoding": "gzip"}, whole=True) == []
-    two = httpx.Headers([("x-goog-hash", "crc32c=Q3lHIA=="), ("x-goog-hash", f"md5={b64('md5')}")])
-    assert labels(two, whole=True) == ["md5:x-goog-hash"]
+    two = httpx.Headers([("x-goog-hash", f"crc32c={b64('crc32c')}"), ("x-goog-hash", f"md5={b64('md5')}")])
+    assert labels(two, whole=True) == both
+    assert [one.label for one in proof.chosen(proof.from_headers(joined, whole=True))] == ["md5:x-goog-hash"]
 
 
 FIELDS = ["repr-digest", "content-digest", "digest", "content-md5", "x-amz-checksum-crc32", "x-goog-hash"]

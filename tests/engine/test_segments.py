@@ -625,6 +625,16 @@ def test_another_query_needs_a_strong_etag(server, tmp_path):
     assert fetch(server, "dated?id=2", tmp_path).resumed_bytes == 0
 
 
+def test_a_signature_of_our_own_is_no_other_address(server, tmp_path):
+    """Also with a date alone, which is all that some S3s have; another object's address stays another's."""
+    interrupted(server, "dated", tmp_path, 4 * BLOCK, signed=True)
+    done = fetch(server, "dated?signed=2", tmp_path, signed=True)
+    assert done.resumed_bytes > 0
+    assert done.path.read_bytes() == LARGE
+    interrupted(server, "first-twin", tmp_path / "other", 8 * BLOCK, signed=True)
+    assert fetch(server, "twin", tmp_path / "other", signed=True).resumed_bytes == 0
+
+
 def test_a_file_of_whole_blocks(server, tmp_path):
     """No block and a half behind the last one."""
     assert fetch(server, "whole-blocks", tmp_path).path.read_bytes() == LARGE[: 8 * BLOCK]
