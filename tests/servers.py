@@ -309,6 +309,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Breaks off after a thousand bytes, always."""
         self._part(most=1000)
 
+    def large_loris(self, _: str) -> None:
+        """Ranges with all that they need, whose bytes come one by one."""
+        span = self._span() or (0, len(LARGE))
+        start, end = span
+        self._head(206, end - start, Content_Range=f"bytes {start}-{end - 1}/{len(LARGE)}", ETag=ETAG)
+        with suppress(OSError):
+            while not self.server.ending:
+                self.wfile.write(LARGE[start : start + 1])
+                start += 1
+                time.sleep(0.05)
+
     def large_changing(self, path: str) -> None:
         """Another file of the same size from the third request on."""
         if self._count(path) > 2:

@@ -3,7 +3,7 @@
 A line that begins at the margin has the URLs of one file, with tabs between: the first and its
 mirrors. Lines behind it that begin with a space or a tab are its options, ``name=value``; of
 those that may come once the last one counts. ``#`` begins a comment, empty lines mean nothing.
-(aria2's manual, "Input File", has the form; the options are ours.)
+(aria2's manual, "Input File", has the form, and some of the options; the others are ours.)
 
 1. A list is right or refused as a whole: ``parse`` names its bad lines by their numbers.
 2. No error quotes a value, because it may be a secret.
@@ -132,8 +132,18 @@ def _credential(entry: Entry, value: str) -> Entry:
 
 def _connections(entry: Entry, value: str) -> Entry:
     if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:4]) <= MOST_CONNECTIONS:
-        raise InvalidRequest(f"connections is a number from 1 to {MOST_CONNECTIONS}")
+        raise InvalidRequest(f"connections are a number from 1 to {MOST_CONNECTIONS}")
     return replace(entry, connections=int(value))
+
+
+def _fewest(entry: Entry, value: str) -> Entry:
+    """aria2 has a number for a file and one for its server; both hold."""
+    found = _connections(entry, value)
+    return found if entry.connections is None else replace(found, connections=min(entry.connections, int(value)))
+
+
+def _named_header(name: str) -> Callable[[Entry, str], Entry]:
+    return lambda entry, value: _header(entry, f"{name}: {value}")
 
 
 def _digest(algorithm: str) -> Callable[[Entry, str], Entry]:
@@ -148,4 +158,8 @@ _OPTIONS: dict[str, Callable[[Entry, str], Entry]] = {
     "header": _header,
     "credential": _credential,
     "connections": _connections,
+    "split": _fewest,
+    "max-connection-per-server": _fewest,
+    "user-agent": _named_header("User-Agent"),
+    "referer": _named_header("Referer"),
 }

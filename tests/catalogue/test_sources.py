@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 import uuid
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +25,10 @@ from tests.servers import LARGE
 REGION = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
 
 
+RATE = 16 * 2**20
+"""Bytes a second for all orders."""
+
+
 class Held(threading.Event):
     """A claim that is never lost, until it is set."""
 
@@ -44,9 +49,10 @@ def s3():
 
 
 @pytest.fixture
-def here(s3, database_url, tmp_path):
+def here(s3, database_url, tmp_path, monkeypatch):
     """A house on that S3; no address at all is allowed to URLs."""
     migrate.upgrade(database_url)
+    monkeypatch.setenv("HEADRACE_DOWNLOAD_RATE", str(RATE))
     made = Settings(
         home=tmp_path,
         database_url=database_url,
@@ -99,6 +105,14 @@ def test_an_upload_is_brought_the_same_way(here, s3):
     assert done.path.read_bytes() == LARGE
     assert done.name == "holiday.mov"
     assert "sha256:upload" in done.proofs
+
+
+def test_the_rate_for_all_orders_is_kept(here):
+    """HEADRACE_DOWNLOAD_RATE, as a worker reads it."""
+    item, since = ordered(here, parse("s3://films/in/a film.mp4")), time.monotonic()
+    with here.bandwidth.of_order(item.order_id, None) as limits:
+        brought(here, item, limits=limits)
+    assert time.monotonic() - since > len(LARGE) / RATE * 0.8
 
 
 def test_objects_that_can_not_be_had(here):

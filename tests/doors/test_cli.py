@@ -79,6 +79,10 @@ def test_fetch_checks_against_a_publishers_list(server, tmp_path):
     for where in (server.url + "/SHA256SUMS", "auto"):
         row = json.loads(headrace(*words, where, server.url + "/good").stdout.splitlines()[-1])
         assert "sha256:sidecar" in row["proofs"]
+    server.feeds["/promised.sha256"] = ("text/plain", f"{SHA256}\n".encode(), '"s"')
+    server.answers["/promised"] = (200, {}, BODY)
+    row = json.loads(headrace(*words, "auto", server.url + "/promised").stdout.splitlines()[-1])
+    assert "sha256:sidecar" in row["proofs"]
     done = headrace(*words, server.url + "/SHA256SUMS", server.url + "/redirect")
     assert json.loads(done.stdout)["error"]["code"] == "invalid_request"
     server.feeds["/SHA256SUMS"] = ("text/plain", f"{'0' * 64}  good\n".encode(), '"t"')

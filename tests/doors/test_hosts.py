@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -53,6 +54,8 @@ def test_status_tells_it_too(stack, troubled):
     shown = stack.cli("status").stdout
     assert all(name in shown for name in troubled)
     assert "it answers 429" in shown
+    (away,) = (line for line in shown.splitlines() if troubled[0] in line)
+    assert re.search(r"\b(open|probing)\b", away)
     listed = {host["host"] for host in stack.status()["hosts"]}
     assert set(troubled) <= listed
 
@@ -84,6 +87,7 @@ def test_the_dashboard_shows_it_and_tries_again(stack, troubled):
         name = troubled[1]
         page.get_by_text(name.rpartition(":")[2]).first.wait_for()
         page.get_by_text("it answers 429").first.wait_for()
+        page.get_by_text(re.compile("^(open|probing)$")).first.wait_for()
         buttons = page.get_by_role("button", name="Try again now")
         before = buttons.count()
         assert before >= 1

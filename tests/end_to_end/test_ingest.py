@@ -259,6 +259,24 @@ def test_a_metalink_brings_a_file_from_its_mirrors(stack, web, tmp_path):
     assert sorted(asset["proofs"]) == sorted(item["proofs"])
 
 
+def test_what_proved_a_file_stays_with_it(stack, web):
+    """What was ordered, and what the server promises of the whole, are with the item and its entry."""
+    digest = hashlib.sha512(LARGE).hexdigest()
+    with stack.api() as api:
+        source = {"source": web.url + "/large/promising", "digests": {"sha512": digest}}
+        order = api.post("/v1/orders", json={"sources": [source], "recipe": "archive"}).json()["order_id"]
+
+        def brought():
+            (item,) = api.get(f"/v1/orders/{order}").json()["item_list"]
+            return item
+
+        wait_until(lambda: brought()["state"] == "stored", 60)
+        proofs = brought()["proofs"]
+        assert proofs == ["content-length", "sha512:order", "sha256:repr-digest"]
+        entries = api.get(f"/v1/assets/{brought()['asset_id']}").json()["entries"]
+    assert any(set(proofs) <= set(entry["proofs"]) for entry in entries)
+
+
 def test_a_credential_opens_a_door_and_is_written_nowhere(stack, web):
     """An order names it; its secret is in no table, no log and no run."""
     path = stack.home / "credentials.toml"

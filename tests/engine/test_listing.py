@@ -41,12 +41,27 @@ def test_options_belong_to_the_line_above():
     assert second == Entry(("http://h/b",))
 
 
+def test_what_lists_for_aria2_have_most_often():
+    """Its two numbers of connections hold both; its names for two headers are those headers."""
+    text = "http://h/a\n split=8\n max-connection-per-server=4\n user-agent=Films/1\n referer=http://h/\n"
+    (entry,) = parse(text)
+    assert entry.connections == 4
+    assert entry.headers == (("User-Agent", "Films/1"), ("Referer", "http://h/"))
+
+
 @pytest.mark.parametrize(
     "option",
     [
         *("out=a/b", "out=..", "out=.", "out=a\\b", "out=", "dir=/etc", "dir=../x", "dir=a/../../b", "dir=~/x"),
         *("dir=\\x", "dir=a\\..\\..\\b", f"checksum={CANARY}", f"checksum=sha-256={CANARY}", f"sha256={CANARY}"),
-        *(f"header={CANARY}", "header=Host: x", f"header=X: {CANARY}\x00", "connections=0", "connections=65"),
+        *(
+            f"header={CANARY}",
+            "header=Host: x",
+            f"header=X: {CANARY}\x00",
+            "connections=0",
+            "connections=65",
+            "split=0",
+        ),
         *("connections=²", f"connections={CANARY}", f"nonsense={CANARY}", f"{CANARY}=", CANARY),
         f"Authorization: Bearer {CANARY}=",
     ],

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.download import Access, Downloader, Guard, Wish, journal
 from headrace.download.body import Wire
+from headrace.download.crew import Crew
 from headrace.download.hashing import Hashing
 from headrace.download.proof import promise
 from headrace.errors import (
@@ -37,6 +38,7 @@ from headrace.errors import (
     Limited,
     SourceForbidden,
     SourceRefused,
+    SourceTimeout,
     SourceTruncated,
 )
 from headrace.model import Downloaded, Progress
@@ -134,6 +136,35 @@ def test_one_edge_that_ignores_ranges_costs_nothing(server, tmp_path):
     """A 200 of the same version now and then is asked again; what came by ranges stays."""
     assert fetch(server, "sometimes-whole", tmp_path).path.read_bytes() == LARGE
     assert all("range" in seen for seen in server.seen["/large/sometimes-whole"]), "it was begun again, as a whole"
+
+
+def test_a_slow_loris_is_ended_on_all_its_connections(server, tmp_path, monkeypatch):
+    """Trickling ranges are as slow together; what little came is kept for the next try."""
+    monkeypatch.setattr("headrace.download.pace.SLOW_SECONDS", 1.0)
+    started = time.monotonic()
+    with pytest.raises(SourceTimeout):
+        fetch(server, "loris", tmp_path, connections=4)
+    assert time.monotonic() - started < 15
+    assert not (tmp_path / "film").exists()
+
+
+def test_pauses_between_tries_grow_and_are_not_all_alike(server, tmp_path, monkeypatch):
+    """Twice as long each time, less a random part: clients that failed together don't come back together."""
+    paused: list[float] = []
+    monkeypatch.setattr(Crew, "rest", lambda _crew, _share, seconds: paused.append(seconds))
+    with pytest.raises(SourceTruncated):
+        fetch(server, "broken", tmp_path, connections=1)
+    whole = [0.01 * 2**number for number in range(len(paused))]
+    assert len(paused) == 5
+    assert all(most / 2 <= seconds <= most for seconds, most in zip(paused, whole, strict=True))
+    assert len({round(seconds / most, 6) for seconds, most in zip(paused, whole, strict=True)}) > 1
+
+
+def test_without_ranges_the_first_reply_is_the_file(server, tmp_path):
+    """Nothing is asked twice, and nothing encoded is asked for."""
+    assert fetch(server, "without-ranges", tmp_path).path.read_bytes() == LARGE
+    (asked,) = server.seen["/large/without-ranges"]
+    assert asked["accept-encoding"] == "identity"
 
 
 def test_what_can_not_be_continued_leaves_nothing(server, tmp_path):
