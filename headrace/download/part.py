@@ -34,9 +34,10 @@ SYNC_SECONDS = 10.0
 CLAIM_SECONDS = 5.0
 """A block that takes longer is claimed as far as it is: what a kill costs on a slow line."""
 
-WRITE_BYTES = 16 * 1024
-"""Of one write. For larger ones the kernel takes large folios, which in a virtual machine it must
-get from the host: 2 GiB took 5.5 s at 1 MiB, 3.8 at 256 KiB, 2.7 at 16 KiB (Linux 6.18, ext4)."""
+WRITE_BYTES = 32 * 1024
+"""Of one write: the largest folio whose pages Linux keeps ready for each core (``PAGE_ALLOC_COSTLY_ORDER``, 6.18).
+Larger ones come from memory that a virtual machine may have to get from its host first: 2 GiB took 1.6 s at 32 KiB,
+1.9 at 16, and anything from 1.5 to 3.2 from 128 KiB on."""
 
 KEEP_FREE_BYTES = 64 * 1024 * 1024
 """What a download leaves of the disk for the journals and databases beside it."""

@@ -122,7 +122,7 @@ def one_file(title: str, url: str, source: Path, out: Path, rounds: int, *, curl
         contenders.append(Contender("aria2c -x8 -s8", words, clear, check))
     if curl and (found := program("curl")):
         contenders.append(Contender("curl", [found, "-s", "-o", str(target), url], clear, check))
-    compare(title, contenders, rounds, memory_bytes=source.stat().st_size * 5 // 4)
+    compare(title, contenders, rounds, warm=True)
 
 
 def many_files(listed: Path, folder: Path, out: Path, rounds: int) -> None:

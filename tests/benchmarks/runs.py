@@ -7,12 +7,9 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-ZEROS = bytes(2**20)
 
 
 @dataclass(frozen=True)
@@ -58,24 +55,20 @@ def measure(argv: Sequence[str]) -> Run:
     return Run(time.monotonic() - started, usage.ru_utime + usage.ru_stime)
 
 
-def touch(memory_bytes: int) -> None:
-    """Use so much memory and give it back: in a virtual machine who touches a page first pays for it."""
-    with tempfile.TemporaryFile(dir="/dev/shm") as file:
-        for _ in range(memory_bytes >> 20):
-            file.write(ZEROS)
-
-
-def compare(title: str, contenders: Sequence[Contender], rounds: int, *, memory_bytes: int = 0) -> dict[str, list[Run]]:
+def compare(title: str, contenders: Sequence[Contender], rounds: int, *, warm: bool = False) -> dict[str, list[Run]]:
     """Run the contenders in turn, and print medians and the ratios of the first one to the others.
 
-    ``memory_bytes`` is about what a run writes; each run finds so much memory ready.
+    Where it is ``warm`` each run comes right after one of the same command that isn't counted, and finds the memory
+    that this has given back: in a virtual machine who touches a page first pays for it.
     """
     runs: dict[str, list[Run]] = {one.name: [] for one in contenders}
     for number in range(rounds):
         for one in (*contenders[number % len(contenders) :], *contenders[: number % len(contenders)]):
             one.before()
             os.sync()  # what the last one left for the disk to do isn't this one's
-            touch(memory_bytes)
+            if warm:
+                measure(one.argv)
+                one.before()
             runs[one.name].append(measure(one.argv))
             one.check()
             one.before()
