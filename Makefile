@@ -39,7 +39,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Some 12 minutes on two cores; PYTEST_ARGS narrows it, such as PYTEST_ARGS=tests/engine.
+# Some ten minutes on two cores, and never more than twelve; PYTEST_ARGS narrows it, such as PYTEST_ARGS=tests/engine.
 test: setup
 	$(BIN)/python -m pytest -m "not long and not soak" --durations 20 --durations-min 4 $(PYTEST_ARGS)
 

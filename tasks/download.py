@@ -15,7 +15,7 @@ from headrace import local, objects
 from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
-from headrace.download import Bandwidth, Wish, hold, proof
+from headrace.download import Access, Bandwidth, Wish, hold, proof, proxies
 from headrace.download.access import OPEN
 from headrace.download.part import check_room
 from headrace.download.proof import Promise, promise
@@ -104,6 +104,7 @@ def _signed_wish(here: House, address: str, promises: Sequence[Promise], limits:
         objects.signed(here.presigner, address),
         (*promises, *objects.promised(here.presigner, address)),
         here.settings.max_source_bytes,
+        Access(proxies=proxies.from_environment(os.environ)),  # as boto3 and obstore reach the same S3
         signed=True,
         limits=tuple(limits),
         algorithms=CATALOGUED,

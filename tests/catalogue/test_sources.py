@@ -20,6 +20,7 @@ from headrace.recipe import named
 from headrace.settings import Settings
 from headrace.source import parse
 from tasks import download
+from tests.forward_proxy import proxying
 from tests.servers import LARGE
 
 REGION = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
@@ -105,6 +106,14 @@ def test_an_upload_is_brought_the_same_way(here, s3):
     assert done.path.read_bytes() == LARGE
     assert done.name == "holiday.mov"
     assert "sha256:upload" in done.proofs
+
+
+def test_objects_come_through_the_environments_proxy(here, monkeypatch):
+    """As everything else that is asked of the operator's S3."""
+    with proxying() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        brought(here, ordered(here, parse("s3://films/in/a film.mp4")))
+        assert any("/films/in/a%20film.mp4?" in asked for asked in proxy.asked)
 
 
 def test_the_rate_for_all_orders_is_kept(here):
