@@ -6,6 +6,7 @@ The map, in the order in which the bytes travel:
 ``source``          parse and classify what a user typed (pure)
 ``download``        bytes from a hostile source into a file, resumable, proven
 ``hosts``           what one host may be asked by all downloads together
+``objects``         S3 as a source: signed addresses, and what it promises
 ``identify``        digests, ``probe()`` and the pure ``parse_probe()``
 ``vault``           the master archive: dedup, compression, verified reads
 ``transcode``       ladder, argv and plan (pure), then one encode
@@ -19,7 +20,7 @@ The map, in the order in which the bytes travel:
 
 Beside them: ``digests``, ``model`` (frozen values that travel between stages), ``recipe``
 (what is to be made), ``errors`` (the error tree), ``settings`` (the only
-reader of the environment), ``credentials`` (the operator's logins for
+reader of our part of the environment), ``credentials`` (the operator's logins for
 sources, by name), ``process`` (the only door to subprocesses) and
 ``wiring`` (settings become concrete stores and a catalogue).
 

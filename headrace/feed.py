@@ -145,8 +145,14 @@ def parse_index(text: str, base: str) -> list[FeedEntry]:
 
 
 def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
-    """Return the media files under a prefix of a bucket; a changed object is a new entry."""
+    """Return the media files under a prefix of a bucket; a changed object is a new entry.
+
+    Those whose keys can't be a source's are left out, with a word in the log.
+    """
     found = sorted(bucket.list(prefix), key=lambda one: one.key)
+    for one in found:
+        if not is_plain(one.key):
+            log.warning("feed.odd_name", name=repr(one.key))
     return [
         FeedEntry(
             f"{one.key}#{one.etag or (one.size_bytes, one.modified)}",
@@ -155,7 +161,7 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
             one.size_bytes,
         )
         for one in found
-        if is_media_name(one.key) and one.size_bytes > 0
+        if is_media_name(one.key) and one.size_bytes > 0 and is_plain(one.key)
     ][:MAX_ENTRIES]
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from headrace.download.proof import Promise, from_headers
+from urllib.parse import urlsplit
+
+import httpx
+
+from headrace.download import offer, proof
+from headrace.download.signed import Known
+from headrace.errors import InvalidSource
 from headrace.stores.s3 import Presigner
 
-SIGNED_SECONDS = 7 * 24 * 3600
-"""The longest that SigV4 allows (Amazon S3 User Guide, "Sharing objects with presigned URLs"): a slow file
-is asked for piece by piece, and the signature stays in this process."""
+SIGNED_SECONDS = 24 * 3600
+"""How long an address is good for. Each try has one of its own; a slow file is asked for piece by piece. It isn't
+longer, because whoever sees requests, such as the store's own log, can read the object with it until then."""
 
 
 def named(address: str) -> tuple[str, str]:
@@ -17,10 +23,22 @@ def named(address: str) -> tuple[str, str]:
 
 
 def signed(presigner: Presigner, address: str) -> str:
-    """Return a URL that reads an object, signed now; raises ``StoreRefused`` where there are no keys."""
-    return presigner.get(*named(address), SIGNED_SECONDS)
+    """Return a URL that reads an object, signed now.
+
+    Raises ``StoreRefused`` where there are no keys, ``InvalidSource`` for a key that HTTP can't ask for as it is.
+    """
+    url = presigner.get(*named(address), SIGNED_SECONDS)
+    parts = urlsplit(url)
+    if httpx.URL(url).raw_path.decode("ascii") != f"{parts.path}?{parts.query}":
+        raise InvalidSource(f"{address} can't be asked for: its key would become another one on the way")
+    return url
 
 
-def promised(presigner: Presigner, address: str) -> tuple[Promise, ...]:
-    """Return the digests that S3 has of a whole object; raises ``StoreRefused`` where there are no keys."""
-    return from_headers(presigner.headers(*named(address)), whole=True)
+def known(presigner: Presigner, address: str) -> Known | None:
+    """Return what S3 says of an object and its digests; ``None`` where that can't be had.
+
+    Raises ``StoreRefused`` where there are no keys.
+    """
+    headers = presigner.headers(*named(address))
+    promises = proof.from_headers(headers, whole=True)
+    return Known(offer.validator_of(headers), promises) if promises else None

@@ -83,6 +83,11 @@ def _s3(text: str) -> Source:
     bucket, _, key = text.removeprefix("s3://").partition("/")
     if not text.startswith("s3://") or not _BUCKET.fullmatch(bucket) or not key or not text.isprintable():
         raise InvalidSource(f"{_shown_text(text)} does not name an object: s3://BUCKET/KEY")
+    if not is_plain(key):
+        raise InvalidSource(
+            f"{_shown_text(text)} has . or .. between its slashes, and would be another object over HTTP",
+            hint="Copy it to another key.",
+        )
     return Source(SourceKind.S3, text, text, safe_name(key))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,14 +11,21 @@ from headrace import credentials
 from headrace import settings as settings_module
 from headrace.catalogue.bandwidth import SharedBandwidth
 from headrace.catalogue.database import Database
-from headrace.download import Access, Downloader, Guard
-from headrace.errors import InvalidSource
-from headrace.hosts import Hosts
+from headrace.download import Access, Downloader, Guard, proxies
+from headrace.download.proxies import Proxies
+from headrace.errors import InvalidRequest, InvalidSource
+from headrace.hosts import HostLimits, HostRules, Hosts, LocalHosts
 from headrace.hosts.shared import SharedHosts
+from headrace.log import Log
 from headrace.scratch import Scratch
 from headrace.settings import Settings
 from headrace.stores.s3 import Endpoint, Presigner, S3Bucket
 from headrace.vault import Vault
+
+log = Log(__name__)
+
+OBJECT_CONNECTIONS = 64
+"""Of a process to the operator's S3, for downloads: four large objects' worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,10 @@ class House:
     downloader: Downloader
     """For what orders and feeds name: it leads to no address that the operator hasn't allowed."""
     object_downloader: Downloader
-    """For signed addresses of the operator's own S3, which may be anywhere."""
+    """For signed addresses of the operator's own S3 and nothing else: that may be anywhere, also in a private network.
+    Its hosts' book is the process's own, since it is no stranger's server, and is asked for much else beside."""
+    object_access: Access
+    """What those are asked for with: the environment's proxies."""
     presigner: Presigner
     bandwidth: SharedBandwidth
     scratch: Scratch
@@ -96,11 +107,27 @@ def build(settings: Settings) -> House:
         guard=guard,
         hosts=hosts,
         downloader=Downloader(guard, hosts),
-        object_downloader=Downloader(Guard(typed_may_be_private=True), hosts),
+        object_downloader=Downloader(
+            Guard(typed_may_be_private=True), LocalHosts(HostRules(HostLimits(OBJECT_CONNECTIONS)))
+        ),
+        object_access=Access(proxies=_proxies()),
         presigner=Presigner(where),
         bandwidth=SharedBandwidth(database, settings.download_rate),
         scratch=Scratch(settings.scratch_folder),
     )
+
+
+def _proxies() -> Proxies:
+    """Return those through which boto3 and obstore reach the same S3, so that its bytes take the same way.
+
+    They take ``HTTP_PROXY`` too; one that isn't known here, such as SOCKS, is left out.
+    """
+    environment = {"http_proxy": os.environ.get("HTTP_PROXY", ""), **os.environ}
+    try:
+        return proxies.from_environment(environment)
+    except InvalidRequest as error:
+        log.warning("s3.no_proxy", why=error.message)
+        return proxies.NO_PROXIES
 
 
 @lru_cache(maxsize=1)

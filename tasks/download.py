@@ -15,11 +15,11 @@ from headrace import local, objects
 from headrace.catalogue import items, orders, uploads
 from headrace.catalogue.items import Item
 from headrace.claim import Claim
-from headrace.download import Access, Bandwidth, Wish, hold, proof, proxies
+from headrace.download import Bandwidth, Signed, Wish, hold, proof
 from headrace.download.access import OPEN
 from headrace.download.part import check_room
 from headrace.download.proof import Promise, promise
-from headrace.errors import SourceChanged, SourceTooLarge, SourceTruncated
+from headrace.errors import SourceChanged, SourceEmpty, SourceTooLarge, SourceTruncated
 from headrace.model import Downloaded, ItemState, OnProgress, Progress, SourceKind
 from headrace.wiring import House, house
 from tasks.items import each_item
@@ -88,7 +88,8 @@ def wish(here: House, item: Item, limits: Sequence[Bandwidth] = ()) -> Wish:
 def _object_wish(here: House, item: Item, limits: Sequence[Bandwidth]) -> Wish:
     """Return the same for an object in an open bucket; raises ``InvalidSource`` where that isn't open any more."""
     here.check_bucket(objects.named(item.source.locator)[0])
-    return _signed_wish(here, item.source.locator, promised(item), limits)
+    known = objects.known(here.presigner, item.source.locator)
+    return _signed_wish(here, item.source.locator, promised(item), limits, Signed(item.source.shown, known))
 
 
 def _upload_wish(here: House, item: Item) -> Wish:
@@ -96,16 +97,18 @@ def _upload_wish(here: House, item: Item) -> Wish:
     with here.database.begin() as tx:
         upload = uploads.get(tx, UUID(item.source.locator), item.owner)
     promises = (*promised(item), Promise("sha256", upload.sha256, "upload"))
-    return _signed_wish(here, f"s3://{here.incoming.name}/{upload.object_key}", promises, ())
+    return _signed_wish(here, f"s3://{here.incoming.name}/{upload.object_key}", promises, (), Signed(item.source.shown))
 
 
-def _signed_wish(here: House, address: str, promises: Sequence[Promise], limits: Sequence[Bandwidth]) -> Wish:
+def _signed_wish(
+    here: House, address: str, promises: Sequence[Promise], limits: Sequence[Bandwidth], signed: Signed
+) -> Wish:
     return Wish(
         objects.signed(here.presigner, address),
-        (*promises, *objects.promised(here.presigner, address)),
+        tuple(promises),
         here.settings.max_source_bytes,
-        Access(proxies=proxies.from_environment(os.environ)),  # as boto3 and obstore reach the same S3
-        signed=True,
+        here.object_access,
+        signed=signed,
         limits=tuple(limits),
         algorithms=CATALOGUED,
     )
@@ -140,6 +143,8 @@ class _Copy:
     def run(self, file: BinaryIO, destination: Path) -> Downloaded:
         """Copy the file; raises a ``SourceError``, ``DiskFull``, ``DiskFailed``."""
         size_bytes = os.fstat(file.fileno()).st_size
+        if size_bytes == 0:
+            raise SourceEmpty("the source has no bytes")
         most = self.here.settings.max_source_bytes
         if size_bytes > most:
             raise SourceTooLarge(f"{self.item.source.shown} has {size_bytes} bytes; {most} is the most")

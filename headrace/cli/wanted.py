@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headrace import source as sources
 from headrace.cli.logins import Logins
-from headrace.download import Access, Bandwidth, Downloader, Wish
+from headrace.download import Access, Bandwidth, Downloader, Signed, Wish
 from headrace.download.access import same_origin
 from headrace.download.batch import Job, unique_name
 from headrace.download.listing import Entry
@@ -54,18 +54,18 @@ class Plan:
         )
 
     def _wish(self, source: Source, mirrors: tuple[str, ...], entry: Entry) -> Wish:
-        said: tuple[Promise, ...] = ()
+        signed = None
         if source.kind is SourceKind.S3:
             from headrace import objects
 
             address, (url, access) = source.locator, self._object(source.locator)
-            said = objects.promised(self._presigner, address)
+            signed = Signed(source.shown, objects.known(self._presigner, address))
         else:
             address, access = self._logins.of(source.locator, entry)
             url = address
         return Wish(
             url,
-            (*self._promises, *entry.promises, *self._listed(address, source.name, access), *said),
+            (*self._promises, *entry.promises, *self._listed(address, source.name, access)),
             access=access,
             mirrors=mirrors,
             size_bytes=entry.size_bytes,
@@ -74,7 +74,7 @@ class Plan:
             connections=entry.connections or self._options.connections,
             durable=self._options.fsync,
             typed=entry.typed,
-            signed=source.kind is SourceKind.S3,
+            signed=signed,
         )
 
     def _listed(self, address: str, name: str, access: Access) -> tuple[Promise, ...]:

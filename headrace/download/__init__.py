@@ -14,12 +14,14 @@
 ``transfer`` tells the story of one file; ``origins`` are where it lies, ``crew`` leads its
 connections (``worker``), ``ranges`` (pure) shares the file out, ``part`` is the file itself and
 ``hashing`` its digests. ``offer``, ``proof`` and ``metalink`` (pure) read what replies and
-publishers say, ``body`` reads the bytes, ``bandwidth`` slows them, ``batch`` does many files.
+publishers say, ``signed`` is for addresses of our own making, ``body`` reads the bytes,
+``bandwidth`` slows them, ``batch`` does many files.
 """
 
 from headrace.download.access import Access
 from headrace.download.bandwidth import Bandwidth
 from headrace.download.guard import Guard
+from headrace.download.signed import Signed
 from headrace.download.transfer import Downloader, Wish
 
-__all__ = ["Access", "Bandwidth", "Downloader", "Guard", "Wish"]
+__all__ = ["Access", "Bandwidth", "Downloader", "Guard", "Signed", "Wish"]

@@ -215,7 +215,7 @@ class Crew:
             slow = [share for share in self._at_work if self._is_slow(share, now)]
             rivals = []
             for share in slow[: max(0, self._most + 1 - len(self._at_work))]:
-                share.hedged = True
+                share.hedged, share.hedged_at = True, now
                 rivals.append((share, share.position, Share(share.flushed, share.end, settled=False)))
         for share, seen, rival in rivals:
             log.info("download.hedge", at=rival.start, rate=round(share.rate))
@@ -230,13 +230,13 @@ class Crew:
             return False
         if now - share.moved_at > STALL_SECONDS:
             return True
-        return self._lags(share)
+        return self._lags(share, share.rate)
 
-    def _lags(self, share: Share) -> bool:
-        """Return whether a share is so much slower than usual that another connection would win seconds by it."""
+    def _lags(self, share: Share, rate: float) -> bool:
+        """Return whether a share with that speed is so slow that another connection would win seconds by it."""
         usual = self._usual_for(share)
-        won = share.left() / max(share.rate, 1.0) - share.left() / max(usual, 1.0)
-        return share.rate < SLOW_SHARE * usual and won > STALL_SECONDS
+        won = share.left() / max(rate, 1.0) - share.left() / max(usual, 1.0)
+        return rate < SLOW_SHARE * usual and won > STALL_SECONDS
 
     def _usual_for(self, share: Share) -> float:
         """Return the speed that a share may be expected to have: as others of its origin, or another origin's."""
@@ -330,12 +330,13 @@ class Crew:
     def take_over(self, rival: Share, share: Share, seen: int) -> bool:
         """Let a rival that has bytes go on with a share.
 
-        ``False`` where that has got on since it was ``seen``, and isn't too slow all the same.
+        ``False`` where that has got on since it was hedged and ``seen``, and wasn't too slow all the same.
         """
         with self._changed:
             if share not in self._at_work or share.writing:
                 return False
-            if share.position != seen and not self._lags(share):
+            since = max(TICK_SECONDS, time.monotonic() - share.hedged_at)
+            if share.position != seen and not self._lags(share, (share.position - seen) / since):
                 return False
             if share.flushed != rival.start:  # it has written meanwhile: bytes that are hashed are not written again
                 return False

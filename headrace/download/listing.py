@@ -12,6 +12,7 @@ those that may come once the last one counts. ``#`` begins a comment, empty line
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ from headrace.source import safe_name
 
 MOST_CONNECTIONS = 64
 """As many as the command's own option takes."""
+
+_NUMBER = re.compile(r"[0-9]{1,4}")
 
 MOST_SHOWN = 10
 """Bad lines that an error names."""
@@ -131,19 +134,26 @@ def _credential(entry: Entry, value: str) -> Entry:
 
 
 def _connections(entry: Entry, value: str) -> Entry:
-    if not (value.isascii() and value.isdigit()) or not 1 <= int(value[:4]) <= MOST_CONNECTIONS:
+    if not _NUMBER.fullmatch(value) or not 1 <= int(value) <= MOST_CONNECTIONS:
         raise InvalidRequest(f"connections are a number from 1 to {MOST_CONNECTIONS}")
     return replace(entry, connections=int(value))
 
 
 def _fewest(entry: Entry, value: str) -> Entry:
-    """aria2 has a number for a file and one for its server; both hold."""
-    found = _connections(entry, value)
-    return found if entry.connections is None else replace(found, connections=min(entry.connections, int(value)))
+    """aria2 has a number for a file and one for its server: the smaller holds. It may be larger than ours."""
+    if not _NUMBER.fullmatch(value) or not int(value):
+        raise InvalidRequest("split and max-connection-per-server are numbers from 1 on")
+    return replace(entry, connections=min(entry.connections or MOST_CONNECTIONS, int(value)))
 
 
-def _named_header(name: str) -> Callable[[Entry, str], Entry]:
-    return lambda entry, value: _header(entry, f"{name}: {value}")
+def _own_header(name: str) -> Callable[[Entry, str], Entry]:
+    def with_it(entry: Entry, value: str) -> Entry:
+        if value == "*":  # aria2: the URL itself
+            raise InvalidRequest(f"{name.lower()} is written out")
+        others = tuple(pair for pair in entry.headers if pair[0] != name)
+        return _header(replace(entry, headers=others), f"{name}: {value}")
+
+    return with_it
 
 
 def _digest(algorithm: str) -> Callable[[Entry, str], Entry]:
@@ -160,6 +170,6 @@ _OPTIONS: dict[str, Callable[[Entry, str], Entry]] = {
     "connections": _connections,
     "split": _fewest,
     "max-connection-per-server": _fewest,
-    "user-agent": _named_header("User-Agent"),
-    "referer": _named_header("Referer"),
+    "user-agent": _own_header("User-Agent"),
+    "referer": _own_header("Referer"),
 }

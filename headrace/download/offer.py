@@ -7,6 +7,7 @@ a 206 for other bytes, a 200 to a ranged request and an encoded body are not wha
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
@@ -40,9 +41,12 @@ class Offer:
     media_type: str | None
 
 
-def of(reply: Reply) -> Offer:
-    """Return what a 200 or 206 offers; raises ``SourceRefused`` where it is not what HTTP allows."""
-    if reply.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
+def of(reply: Reply, *, stored: bool = False) -> Offer:
+    """Return what a 200 or 206 offers; raises ``SourceRefused`` where it is not what HTTP allows.
+
+    ``stored`` says that an encoding is how the file lies there, as in S3, and not how it was sent.
+    """
+    if not stored and reply.headers.get("content-encoding", "identity").lower() not in {"identity", ""}:
         raise SourceRefused("the server insists on an encoded answer, whose bytes can't be told apart")
     ranged = reply.status == httpx.codes.PARTIAL_CONTENT
     media_type = reply.headers.get("content-type", "").partition(";")[0].strip() or None
@@ -54,7 +58,7 @@ def of(reply: Reply) -> Offer:
         start=start,
         end=end,
         size_bytes=size,
-        validator=validator_of(reply),
+        validator=validator_of(reply.headers),
         promises=proof.from_headers(reply.headers, whole=not ranged or (start, end) == (0, size), ranged=ranged),
         name=_name_of(reply),
         media_type=media_type,
@@ -79,17 +83,17 @@ def fits(offer: Offer, start: int, size_bytes: int, pinned: Validator) -> None:
         raise SourceChanged("the source became another file while it was downloaded")
 
 
-def validator_of(reply: Reply) -> Validator:
-    """Return the strong ETag and the date of a reply.
+def validator_of(headers: Mapping[str, str]) -> Validator:
+    """Return the strong ETag and the date of a reply, whose ``headers`` have names in lower case.
 
     A date of the very second in which the reply was made is no validator: the file may change
     again within it (RFC 9110, section 8.8.2.2).
     """
-    etag = reply.headers.get("etag")
+    etag = headers.get("etag")
     if etag is not None and not (etag.startswith('"') and etag.endswith('"') and len(etag) > len('""')):
         etag = None  # an empty one, as rclone serve s3 sends, is the same for every file
-    modified = reply.headers.get("last-modified")
-    return Validator(etag, modified if modified != reply.headers.get("date") else None)
+    modified = headers.get("last-modified")
+    return Validator(etag, modified if modified != headers.get("date") else None)
 
 
 def _range_of(reply: Reply) -> tuple[int, int, int | None]:

@@ -130,8 +130,9 @@ class Part:
             lacking = self._lacking_bytes()
             if error.errno not in FULL or not lacking:
                 raise
-            raise DiskFull(
-                f"the disk is full: {lacking} bytes are missing on it for this source",
+            check_room(self.destination, lacking)
+            raise DiskFull(  # a quota, which says no number, or somebody has made room meanwhile
+                f"no more of the disk may be used, and {lacking} bytes are missing for this source",
                 path=str(self.destination),
                 missing_bytes=lacking,
             ) from error

@@ -28,6 +28,7 @@ from headrace.errors import (
     InvalidRequest,
     RedirectRefused,
     SourceChanged,
+    SourceError,
     SourceForbidden,
     SourceNotFound,
     SourceRefused,
@@ -57,6 +58,11 @@ MAX_IDLE = 64
 
 _Key = tuple[Origin, bool, Route]
 """Whom a connection is to, whether a private address was allowed for it, and what it was made with."""
+
+MAX_ERROR_BYTES = 16 * 1024
+"""Of an error's text that is looked at."""
+
+_S3_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 
 _TARGET = re.compile(r"/[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 """A request's target that is sent as it stands (RFC 3986, section 3.3 and 3.4)."""
@@ -374,7 +380,7 @@ def check_status(reply: Reply) -> None:
     status = reply.status
     if status in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
         return
-    said = f"the server answers {status} {shown(reply.reason)}".strip()
+    said = f"the server answers {status} {shown(reply.reason)}".strip() + _code(reply)
     if status in {404, 410}:
         raise SourceNotFound(said, status=status)
     if status in {401, 403, 407}:
@@ -384,6 +390,16 @@ def check_status(reply: Reply) -> None:
     if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise SourceChanged("the source became shorter while it was downloaded", status=status)
     raise SourceRefused(said, status=status)
+
+
+def _code(reply: Reply) -> str:
+    """Return the code of an S3's error, in brackets (Amazon S3 API reference, "Error responses"); else nothing."""
+    if not reply.headers.get("content-type", "").startswith(("application/xml", "text/xml")):
+        return ""
+    with contextlib.suppress(SourceError):  # what went wrong is known without it
+        found = _S3_CODE.search(reply.body.read(MAX_ERROR_BYTES) or b"")
+        return f" ({found[1].decode('ascii')})" if found is not None else ""
+    return ""
 
 
 def _retry_after(reply: Reply) -> float | None:

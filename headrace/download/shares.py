@@ -34,6 +34,7 @@ class Share:
     writing: bool = field(init=False, default=False)
     """Its worker has bytes in hand: until they are in the file nobody else may take it over."""
     hedged: bool = field(init=False, default=False)
+    hedged_at: float = field(init=False, default=0.0)
     paying: bool = field(init=False, default=False)
     """Its worker waits because a limit of bandwidth wants it."""
     asking: bool = field(init=False, default=False)

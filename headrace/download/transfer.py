@@ -28,6 +28,7 @@ from headrace.download.proof import Promise
 from headrace.download.ranges import Span
 from headrace.download.session import Session, check_status
 from headrace.download.shares import Opened, Share
+from headrace.download.signed import Signed, speaking_of
 from headrace.errors import (
     ChecksumMismatch,
     SourceChanged,
@@ -64,9 +65,8 @@ class Wish:
     """What is shown to get in."""
     typed: bool = True
     """Whether who runs this has written the URLs; a publisher's lead to no private address (``Guard``)."""
-    signed: bool = False
-    """Whether the URL's query is a signature of our own, another one for each try: it says nothing of which file
-    it is."""
+    signed: Signed | None = None
+    """Given where the URL was signed by ourselves: what it stands for."""
     mirrors: tuple[str, ...] = ()
     """Other URLs of the same file; used together with the first where a digest tells whether they agree."""
     size_bytes: int | None = None
@@ -103,7 +103,7 @@ class Downloader:
         so far are kept for it), ``DiskFull``, ``DiskFailed``, ``Limited`` where another download
         is at it, or ``Cancelled`` when ``stop`` was set.
         """
-        with stoppable(stop):
+        with stoppable(stop), speaking_of(wish.signed, wish.url):
             return _Transfer(self._session, wish, destination, on_progress, stop).run()
 
     def read(self, url: str, max_bytes: int, access: Access = OPEN) -> bytes:
@@ -123,7 +123,9 @@ class _Transfer:
         self._destination = destination
         self._on_progress = on_progress
         self._stop = stop
-        self._origins = Origins(session, wish.url, wish.mirrors, wish.access, typed=wish.typed, signed=wish.signed)
+        self._origins = Origins(
+            session, wish.url, wish.mirrors, wish.access, typed=wish.typed, signed=wish.signed is not None
+        )
         self._ranges = True
         self._size: int | None = wish.size_bytes
         self._asks = False
@@ -187,7 +189,9 @@ class _Transfer:
         with contextlib.ExitStack() as stack:
             origin, reply, offer = self._begin(stack) if found is None else self._go_on(stack, found)
             wait = time.monotonic() - asked_at
-            promises = proof.chosen((*self._wish.promises, *offer.promises))
+            validator = offer.validator if found is None else found.header.validator
+            known = self._wish.signed.promises(validator) if self._wish.signed is not None else ()
+            promises = proof.chosen((*self._wish.promises, *known, *offer.promises))
             self._origins.mix(proven=bool(promises) or self._proven)
             header = self._header(offer) if found is None else replace(found.header, mixed=self._is_mixed(found))
             self._size = header.size_bytes

@@ -49,6 +49,10 @@ SINGLE_PUT_BYTES = 32 * 1024 * 1024
 PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000
 STREAM_BYTES = 1024 * 1024
+
+ASK_SECONDS = 4.0
+"""How long an object's headers are waited for, where they aren't indispensable."""
+
 PARTS_AT_ONCE = 4
 """Uploads at once: 64 MiB of buffers at most."""
 
@@ -317,7 +321,7 @@ class Presigner:
 
     @cached_property
     def _client(self) -> Any:
-        return _client(self._endpoint, self._endpoint.url)
+        return _client(self._endpoint, self._endpoint.url, tries=1, seconds=ASK_SECONDS)
 
     def get(self, bucket: str, key: str, seconds: int) -> str:
         """Return a URL that reads an object for so long; raises ``StoreRefused`` where there are no keys."""
@@ -330,7 +334,8 @@ class Presigner:
     def headers(self, bucket: str, key: str) -> Mapping[str, str]:
         """Return the headers of an object with its checksums (S3 User Guide, "Checking object integrity").
 
-        Nothing where they can't be had: whoever asks for the object itself is told why.
+        Nothing where they can't be had, such as by who may not, or within a few seconds, because nothing can stop
+        this: whoever asks for the object itself is told why.
         """
         try:
             with _translated(bucket):
@@ -338,7 +343,8 @@ class Presigner:
                     client = self._client
                 found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         except HeadraceError as error:
-            log.info("s3.no_checksums", bucket=bucket, why=error.message)
+            away = isinstance(error.__cause__, BotoCoreError | BrokenBody)
+            (log.warning if away else log.info)("s3.no_checksums", bucket=bucket, why=error.message)
             return {}
         headers: Mapping[str, str] = found["ResponseMetadata"]["HTTPHeaders"]
         return headers
@@ -348,7 +354,7 @@ def _region(endpoint: Endpoint) -> str:
     return endpoint.region or boto3.Session().region_name or DEFAULT_REGION
 
 
-def _client(endpoint: Endpoint, url: str) -> Any:
+def _client(endpoint: Endpoint, url: str, *, tries: int = TRIES, seconds: float = 120) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=url or None,
@@ -358,9 +364,9 @@ def _client(endpoint: Endpoint, url: str) -> Any:
         aws_session_token=endpoint.session_token or None,
         config=Config(
             signature_version="s3v4",
-            retries={"total_max_attempts": TRIES, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=120,
+            retries={"total_max_attempts": tries, "mode": "standard"},
+            connect_timeout=min(10, seconds),
+            read_timeout=seconds,
             # Other S3s know no CRC trailers; AWS gets them (FIELD.md, Publish).
             request_checksum_calculation="when_required" if endpoint.url else "when_supported",
             response_checksum_validation="when_required",

@@ -1,6 +1,7 @@
 """What an order's sources that are no URLs become: objects and uploads, from a real S3 API, in a real catalogue."""
 
 import hashlib
+import socket
 import threading
 import time
 import uuid
@@ -11,17 +12,19 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from headrace import wiring
+from headrace import objects, wiring
 from headrace.catalogue import items, migrate, orders, uploads
 from headrace.catalogue.orders import Wanted
-from headrace.download import Bandwidth
-from headrace.errors import Cancelled, InvalidSource, SourceNotFound
+from headrace.download import Access, Bandwidth, Signed, Wish, turns
+from headrace.errors import Cancelled, InvalidSource, SourceEmpty, SourceError, SourceNotFound
+from headrace.model import Source, SourceKind
 from headrace.recipe import named
 from headrace.settings import Settings
 from headrace.source import parse
+from headrace.stores.s3 import Endpoint, Presigner
 from tasks import download
 from tests.forward_proxy import proxying
-from tests.servers import LARGE
+from tests.servers import LARGE, LARGER, serving
 
 REGION = {"region_name": "us-east-1", "aws_access_key_id": "key", "aws_secret_access_key": "secret"}
 
@@ -61,6 +64,7 @@ def here(s3, database_url, tmp_path, monkeypatch):
         s3_access_key_id="key",
         s3_secret_access_key="secret",
         source_buckets="films",
+        source_folders=str(tmp_path / "open"),
     )
     with closing(wiring.build(made)) as house:
         yield house
@@ -94,6 +98,85 @@ def test_an_object_is_resumed_and_proven(here):
     assert done.name == "a film.mp4"
 
 
+def test_an_object_that_changes_is_brought_anew(here, s3):
+    """The checksum that S3 had of the old one says nothing of the new one."""
+    item = ordered(here, parse("s3://films/in/a film.mp4"))
+    asked = objects.known
+
+    def then_changed(*words):
+        found = asked(*words)
+        s3.put_object(Bucket="films", Key="in/a film.mp4", Body=LARGER, ChecksumAlgorithm="SHA256")
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(objects, "known", then_changed)
+        done = brought(here, item)
+    assert done.path.read_bytes() == LARGER
+    assert done.proofs == ("content-length",)
+
+
+def test_an_object_that_changes_midway_is_brought_anew(here, s3):
+    """The new one whole, and the restart is said."""
+    item, changed = ordered(here, parse("s3://films/in/a film.mp4")), threading.Event()
+
+    def change(progress):
+        if progress.done_bytes and progress.done_bytes > 2**20 and not changed.is_set():
+            changed.set()
+            s3.put_object(Bucket="films", Key="in/a film.mp4", Body=LARGER)
+
+    done = brought(here, item, limits=(Bandwidth(8 * 2**20),), on_progress=change)
+    assert done.path.read_bytes() == LARGER
+    assert done.restarts == 1
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "utf-8", "aws-chunked"])
+def test_an_object_is_brought_as_it_is_stored(here, s3, encoding):
+    """What its uploader said of an encoding is not how S3 sends it."""
+    s3.put_object(Bucket="films", Key="odd", Body=LARGE, ContentEncoding=encoding)
+    assert brought(here, ordered(here, parse("s3://films/odd"))).path.read_bytes() == LARGE
+
+
+ODD_KEYS = [
+    "a b+c%20d",
+    "ünï/日本",
+    "//x//y",
+    "a?b#c&d=e;f",
+    "quote'\"`{}|^[]",
+    "~tilde*()!",
+    "dots/..a/b..",
+    "%2e%2e/x",
+]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_an_odd_key_is_asked_for_as_it_is(here, s3, key):
+    """Nothing of it is taken for another one."""
+    s3.put_object(Bucket="films", Key=key, Body=b"odd")
+    assert brought(here, ordered(here, parse(f"s3://films/{key}"))).path.read_bytes() == b"odd"
+
+
+@pytest.mark.parametrize(
+    "key", ["../headrace-incoming/1", "x/../../headrace-incoming/1", "./../headrace-incoming/1", "."]
+)
+def test_no_key_leads_out_of_its_bucket(here, s3, key):
+    """Refused when it is ordered, and when it is asked for."""
+    s3.put_object(Bucket="headrace-incoming", Key="1", Body=b"somebody else's")
+    with pytest.raises(InvalidSource):
+        parse(f"s3://films/{key}")
+    with pytest.raises(InvalidSource):
+        brought(here, ordered(here, Source(SourceKind.S3, f"s3://films/{key}", "s3://films/x", "x")))
+
+
+def test_a_store_that_does_not_answer_is_left_soon(here, monkeypatch):
+    """Nobody can stop that question, so it isn't waited for long."""
+    monkeypatch.setattr("headrace.stores.s3.ASK_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = Endpoint(f"http://127.0.0.1:{silent.getsockname()[1]}", "us-east-1", "key", "secret")
+        since = time.monotonic()
+        assert objects.known(Presigner(away), "s3://films/x") is None
+        assert time.monotonic() - since < 5
+
+
 def test_an_upload_is_brought_the_same_way(here, s3):
     """It keeps the name that it came with, and no limit of the order slows it."""
     s3.put_object(Bucket="headrace-incoming", Key="uploads/1", Body=LARGE)
@@ -110,10 +193,59 @@ def test_an_upload_is_brought_the_same_way(here, s3):
 
 def test_objects_come_through_the_environments_proxy(here, monkeypatch):
     """As everything else that is asked of the operator's S3."""
-    with proxying() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        brought(here, ordered(here, parse("s3://films/in/a film.mp4")))
+    with proxying() as proxy, monkeypatch.context() as patch:
+        patch.setenv("http_proxy", proxy.url)
+        house = replace(here, object_access=Access(proxies=wiring._proxies()))
+        brought(house, ordered(house, parse("s3://films/in/a film.mp4")))
         assert any("/films/in/a%20film.mp4?" in asked for asked in proxy.asked)
+
+
+def test_an_error_names_the_object_and_not_where_it_is(here, s3):
+    """The address inside, and its signature, are nobody's business; S3's own code is."""
+    with serving() as odd:
+        host = odd.url.removeprefix("http://")
+        body = b"<Error><Code>InvalidObjectState</Code><Message>restore it</Message></Error>"
+        odd.answers["/films/x"] = (403, {"Content_Type": "application/xml"}, body)
+        signed = Signed("s3://films/x")
+        url = f"{odd.url}/films/x?X-Amz-Signature=secret"
+        for way in (url, url.replace("/x?", "/breaks-off?")):
+            odd.answers["/films/breaks-off"] = (200, {"Content_Length": "nonsense"}, b"")
+            with pytest.raises(SourceError) as caught:
+                here.object_downloader.fetch(Wish(way, signed=signed), here.scratch.item(uuid.uuid4()) / "x")
+            said = caught.value.message + caught.value.hint
+            assert "s3://films/x" in said
+            assert host not in said
+            assert "Amz" not in said
+            if way == url:
+                assert "InvalidObjectState" in said
+                assert "restored" in said
+
+
+def test_one_object_that_fails_is_not_the_whole_store(here):
+    """Each try has another signature, and is of the same object."""
+    one, other = (f"http://h/films/x?a=1&X-Amz-Signature={number}" for number in (1, 2))
+    assert turns._digest(one) == turns._digest(other) != turns._digest("http://h/films/y?X-Amz-Signature=1")
+
+
+@pytest.mark.parametrize(("name", "proxied"), [("HTTP_PROXY", True), ("no_proxy", False), ("ALL_PROXY", False)])
+def test_proxies_of_the_environment(monkeypatch, name, proxied):
+    """As boto3 and obstore take them; one of a kind that isn't known is no reason to fail."""
+    for one in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(one, raising=False)
+        monkeypatch.delenv(one.upper(), raising=False)
+    monkeypatch.setenv(name, {"HTTP_PROXY": "http://p:1", "no_proxy": "*", "ALL_PROXY": "socks5://p:1"}[name])
+    assert (wiring._proxies().of("http://s3.example.org/x") is not None) is proxied
+
+
+def test_an_empty_source_is_refused_wherever_it_is(here, s3, tmp_path):
+    """An object like a URL, and a local file like an object."""
+    s3.put_object(Bucket="films", Key="empty", Body=b"")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open/empty").touch()
+    with pytest.raises(SourceEmpty):
+        brought(here, ordered(here, parse("s3://films/empty")))
+    with pytest.raises(SourceEmpty):
+        brought(here, ordered(here, parse(f"file://{tmp_path}/open/empty")))
 
 
 def test_the_rate_for_all_orders_is_kept(here):
@@ -126,7 +258,7 @@ def test_the_rate_for_all_orders_is_kept(here):
 
 def test_objects_that_can_not_be_had(here):
     """One that has gone, and a bucket that was closed meanwhile."""
-    with pytest.raises(SourceNotFound):
+    with pytest.raises(SourceNotFound, match=r"s3://films/nothing\.mp4 is not there"):
         brought(here, ordered(here, parse("s3://films/nothing.mp4")))
     with pytest.raises(InvalidSource, match="not open to orders"):
         brought(here, ordered(here, parse("s3://headrace-incoming/uploads/1")))

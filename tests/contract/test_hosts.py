@@ -240,10 +240,11 @@ def test_processes_share_places_pauses_and_circuits(two):
 def test_processes_share_a_rate(database):
     """Two that ask in turn are booked one after the other."""
     books = [SharedHosts(database, parse(f"{HOST}=9@5/s"), lease_seconds=1.0, beat_seconds=0.1) for _ in range(2)]
-    pauses = [books[number % 2].enter(HOST, None, queue=False).pause_seconds for number in range(6)]
+    since = time.monotonic()
+    due = [books[number % 2].enter(HOST, None, queue=False).pause_seconds + time.monotonic() for number in range(6)]
     for one in books:
         one.close()
-    assert pauses[-1] == pytest.approx(1.0, abs=0.2)
+    assert due[-1] - since > 0.95
 
 
 def test_a_place_is_held_as_long_as_its_process_lives(two):

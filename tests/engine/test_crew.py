@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,11 +67,15 @@ def test_a_share_that_moves_is_taken_over_only_if_it_is_slow(crew):
     """A rival's answer takes its time; whoever was slow may have moved a little meanwhile."""
     share, rival, seen = stalled(crew)
     share.position += 10
+    share.hedged_at = time.monotonic() - 3
     assert not crew.take_over(rival, share, seen)
     beside = Share(SIZE, SIZE)
     crew._at_work.add(beside)
     share.origin = beside.origin = Origin(None, "http://h/film", OPEN, typed=True, signed=False)
-    crew._rates[share.origin], share.rate = 10e6, 1000.0
+    crew._rates[share.origin] = 4e6
+    share.position += 12 * MIB  # as fast as usual again, whatever it was before
+    assert not crew.take_over(rival, share, seen)
+    share.position -= 12 * MIB
     assert crew.take_over(rival, share, seen)
 
 

@@ -43,7 +43,9 @@ def test_options_belong_to_the_line_above():
 
 def test_what_lists_for_aria2_have_most_often():
     """Its two numbers of connections hold both; its names for two headers are those headers."""
-    text = "http://h/a\n split=8\n max-connection-per-server=4\n user-agent=Films/1\n referer=http://h/\n"
+    text = (
+        "http://h/a\n split=100\n max-connection-per-server=4\n user-agent=0\n user-agent=Films/1\n referer=http://h/\n"
+    )
     (entry,) = parse(text)
     assert entry.connections == 4
     assert entry.headers == (("User-Agent", "Films/1"), ("Referer", "http://h/"))
@@ -61,6 +63,10 @@ def test_what_lists_for_aria2_have_most_often():
             "connections=0",
             "connections=65",
             "split=0",
+            "referer=*",
+            "split=x",
+            "connections=00089999",
+            "connections=0001" + "9" * 5000,
         ),
         *("connections=²", f"connections={CANARY}", f"nonsense={CANARY}", f"{CANARY}=", CANARY),
         f"Authorization: Bearer {CANARY}=",

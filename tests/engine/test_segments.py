@@ -25,7 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from headrace.download import Access, Downloader, Guard, Wish, journal
+from headrace.download import Access, Downloader, Guard, Signed, Wish, journal
 from headrace.download.body import Wire
 from headrace.download.crew import Crew
 from headrace.download.hashing import Hashing
@@ -48,6 +48,7 @@ from tests.servers import ETAG, LARGE, LARGER, Server, serving
 TYPED = Guard(typed_may_be_private=True)
 RIGHT = promise("sha256", hashlib.sha256(LARGE).hexdigest(), "order")
 BLOCK = 2**20
+OURS = Signed("s3://films/large")
 
 
 def fetch(server: Server, name: str, folder: Path, *, stop=None, on_progress=None, **wish) -> Downloaded:
@@ -658,12 +659,12 @@ def test_another_query_needs_a_strong_etag(server, tmp_path):
 
 def test_a_signature_of_our_own_is_no_other_address(server, tmp_path):
     """Also with a date alone, which is all that some S3s have; another object's address stays another's."""
-    interrupted(server, "dated", tmp_path, 4 * BLOCK, signed=True)
-    done = fetch(server, "dated?signed=2", tmp_path, signed=True)
+    interrupted(server, "dated", tmp_path, 4 * BLOCK, signed=OURS)
+    done = fetch(server, "dated?signed=2", tmp_path, signed=OURS)
     assert done.resumed_bytes > 0
     assert done.path.read_bytes() == LARGE
-    interrupted(server, "first-twin", tmp_path / "other", 8 * BLOCK, signed=True)
-    assert fetch(server, "twin", tmp_path / "other", signed=True).resumed_bytes == 0
+    interrupted(server, "first-twin", tmp_path / "other", 8 * BLOCK, signed=OURS)
+    assert fetch(server, "twin", tmp_path / "other", signed=OURS).resumed_bytes == 0
 
 
 def test_a_file_of_whole_blocks(server, tmp_path):
