@@ -150,6 +150,7 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
     Those whose keys can't be a source's are left out, with a word in the log.
     """
     found = sorted(bucket.list(prefix), key=lambda one: one.key)
+    found = [one for one in found if is_media_name(one.key) and one.size_bytes > 0]
     for one in found:
         if not is_plain(one.key):
             log.warning("feed.odd_name", name=repr(one.key))
@@ -161,7 +162,7 @@ def list_prefix(bucket: ObjectStore, name: str, prefix: str) -> list[FeedEntry]:
             one.size_bytes,
         )
         for one in found
-        if is_media_name(one.key) and one.size_bytes > 0 and is_plain(one.key)
+        if is_plain(one.key)
     ][:MAX_ENTRIES]
 
 

@@ -11,9 +11,9 @@ from headrace.download.signed import Known
 from headrace.errors import InvalidSource
 from headrace.stores.s3 import Presigner
 
-SIGNED_SECONDS = 24 * 3600
-"""How long an address is good for. Each try has one of its own; a slow file is asked for piece by piece. It isn't
-longer, because whoever sees requests, such as the store's own log, can read the object with it until then."""
+SIGNED_SECONDS = 7 * 24 * 3600
+"""The longest that SigV4 allows (Amazon S3 User Guide, "Sharing objects with presigned URLs"): each try signs anew,
+but a slow file is asked for piece by piece for days."""
 
 
 def named(address: str) -> tuple[str, str]:
@@ -35,10 +35,7 @@ def signed(presigner: Presigner, address: str) -> str:
 
 
 def known(presigner: Presigner, address: str) -> Known | None:
-    """Return what S3 says of an object and its digests; ``None`` where that can't be had.
-
-    Raises ``StoreRefused`` where there are no keys.
-    """
+    """Return what S3 says of an object and its digests; ``None`` where that can't be had."""
     headers = presigner.headers(*named(address))
     promises = proof.from_headers(headers, whole=True)
     return Known(offer.validator_of(headers), promises) if promises else None

@@ -118,16 +118,19 @@ def build(settings: Settings) -> House:
 
 
 def _proxies() -> Proxies:
-    """Return those through which boto3 and obstore reach the same S3, so that its bytes take the same way.
+    """Return those through which obstore reaches the same S3, so that its bytes take the same way.
 
-    They take ``HTTP_PROXY`` too; one that isn't known here, such as SOCKS, is left out.
+    It takes ``HTTP_PROXY`` too (reqwest's documentation, "Proxies"). One that isn't known here, such as SOCKS, is
+    left out.
     """
-    environment = {"http_proxy": os.environ.get("HTTP_PROXY", ""), **os.environ}
-    try:
-        return proxies.from_environment(environment)
-    except InvalidRequest as error:
-        log.warning("s3.no_proxy", why=error.message)
-        return proxies.NO_PROXIES
+    found = {"http_proxy": os.environ.get("HTTP_PROXY", ""), **os.environ}
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        try:
+            found[name] = proxies.checked(found[name]) if found.get(name) else ""
+        except InvalidRequest as error:
+            log.warning("s3.proxy_left_out", variable=name, why=error.message)
+            found[name] = ""
+    return proxies.from_environment(found)
 
 
 @lru_cache(maxsize=1)

@@ -615,6 +615,30 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY[:1000])
         self._break()
 
+    def _refused(self, **fields: str) -> None:
+        """The head of an S3's error, and the beginning of its text."""
+        self.send_response(403)
+        for name, value in {"Content-Type": "application/xml", **fields}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+
+    def at_refused(self) -> None:
+        text = b"<Error><Code>InvalidObjectState</Code><Message>restore it</Message></Error>"
+        self._refused(Content_Length=str(len(text)))
+        self.wfile.write(text)
+
+    def at_refused_and_cut(self) -> None:
+        """A chunk that ends too early."""
+        self._refused(Transfer_Encoding="chunked")
+        self.wfile.write(b"ff\r\n<Error>")
+        self._break()
+
+    def at_refused_and_silent(self) -> None:
+        """Announces a text that doesn't come."""
+        self._refused(Content_Length="4000")
+        while not self.server.ending and _is_open(self.connection):
+            time.sleep(0.05)
+
     def at_slow(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "1000000")

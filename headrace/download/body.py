@@ -94,6 +94,12 @@ class Body:
             return taken
         return self._receive(buffer, stop) if self._wire is not None and self._left else 0
 
+    def beginning(self) -> bytes:
+        """Return the first piece of an unread body, as far as it is there; may raise httpx's errors."""
+        if not self._piece and self._wire is None:
+            self._next_piece()
+        return bytes(self._piece)
+
     def read(self, max_bytes: int) -> bytes | None:
         """Return all that is left, or ``None`` where that is more than ``max_bytes``."""
         content = bytearray()

@@ -28,7 +28,7 @@ def existing(wish: Wish, destination: Path, stop: Stop) -> Downloaded | None:
             return None
         sums, pieces = _digests(destination, wish, stop)
     try:
-        labels = proof.check(wish.promises, sums)
+        labels = proof.check(wish.held_to, sums)
     except ChecksumMismatch:
         return None
     if wish.pieces is not None and pieces != wish.pieces.values:
@@ -39,7 +39,7 @@ def existing(wish: Wish, destination: Path, stop: Stop) -> Downloaded | None:
 
 def _digests(path: Path, wish: Wish, stop: Stop) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the digests of the whole that are promised, and those of its pieces; reads nothing without any."""
-    digests = {one.algorithm: proof.new(one.algorithm) for one in wish.promises}
+    digests = {one.algorithm: proof.new(one.algorithm) for one in wish.held_to}
     if not digests and wish.pieces is None:
         return {}, ()
     pieces: list[str] = []

@@ -55,6 +55,7 @@ class Origin:
 
     def __init__(self, session: Session, url: str, access: Access, *, typed: bool, signed: bool) -> None:
         self.url = url
+        self.signed = signed
         self.check = check_of(url.partition("?")[0] if signed else url)
         """Tells whether a journal is of this address."""
         self.pinned = UNPINNED
@@ -66,7 +67,6 @@ class Origin:
         self._session = session
         self._access = access
         self._typed = typed
-        self._signed = signed
         self._if_range = True
         self._whole_answers = 0
 
@@ -85,7 +85,7 @@ class Origin:
         check_status(reply)
         if reply.headers.get("content-length") == "0":
             raise SourceEmpty("the source has no bytes")
-        offer = offers.of(reply, stored=self._signed)
+        offer = offers.of(reply, stored=self.signed)
         if (
             asked
             and not offer.ranged
@@ -127,7 +127,7 @@ class Origin:
             with contextlib.ExitStack() as mine:
                 reply = mine.enter_context(self._session.get(self.url, asked, access=self._access, typed=self._typed))
                 check_status(reply)
-                offer = offers.of(reply, stored=self._signed)
+                offer = offers.of(reply, stored=self.signed)
                 if offer.ranged:
                     offers.fits(offer, start, size_bytes, self.pinned)
                     if self.pinned.if_range is None:

@@ -59,8 +59,8 @@ MAX_IDLE = 64
 _Key = tuple[Origin, bool, Route]
 """Whom a connection is to, whether a private address was allowed for it, and what it was made with."""
 
-MAX_ERROR_BYTES = 16 * 1024
-"""Of an error's text that is looked at."""
+ERROR_SECONDS = 1.0
+"""How long the text of an error is waited for, where it hasn't come with the head."""
 
 _S3_CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 
@@ -396,10 +396,10 @@ def _code(reply: Reply) -> str:
     """Return the code of an S3's error, in brackets (Amazon S3 API reference, "Error responses"); else nothing."""
     if not reply.headers.get("content-type", "").startswith(("application/xml", "text/xml")):
         return ""
-    with contextlib.suppress(SourceError):  # what went wrong is known without it
-        found = _S3_CODE.search(reply.body.read(MAX_ERROR_BYTES) or b"")
+    with contextlib.suppress(SourceError, httpx.HTTPError, httpx.StreamError), within(ERROR_SECONDS):
+        found = _S3_CODE.search(reply.body.beginning())
         return f" ({found[1].decode('ascii')})" if found is not None else ""
-    return ""
+    return ""  # what went wrong is known without it
 
 
 def _retry_after(reply: Reply) -> float | None:

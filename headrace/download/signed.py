@@ -6,13 +6,14 @@ A signed URL is another one for each try; its path says which object it is, and 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from headrace.download.journal import Validator
 from headrace.download.proof import Promise
-from headrace.errors import SourceError, SourceForbidden, SourceNotFound
+from headrace.errors import SourceError
 from headrace.source import redact
 
 
@@ -23,10 +24,6 @@ class Known:
     validator: Validator
     promises: tuple[Promise, ...]
 
-    def of(self, validator: Validator) -> tuple[Promise, ...]:
-        """Return the promises if they are of this version; another one may have come meanwhile."""
-        return self.promises if self.validator.agrees(validator) else ()
-
 
 @dataclass(frozen=True, slots=True)
 class Signed:
@@ -36,9 +33,19 @@ class Signed:
     """As people know it, such as ``s3://BUCKET/KEY``."""
     known: Known | None = None
 
-    def promises(self, validator: Validator) -> tuple[Promise, ...]:
-        """Return what the store promises of a version; nothing where it has said nothing of it."""
-        return self.known.of(validator) if self.known is not None else ()
+    def promises(self, validator: Validator | None = None) -> tuple[Promise, ...]:
+        """Return what the store promises of the object, or of the version that it sends now.
+
+        Another one than it has spoken of may have come meanwhile, and of that it has promised nothing.
+        """
+        if self.known is None or (validator is not None and not self.known.validator.agrees(validator)):
+            return ()
+        return self.known.promises
+
+
+_REFUSED = "The keys may not read it, or are no longer valid; what is archived must be restored first."
+_HINTS = {401: _REFUSED, 403: _REFUSED, 404: "It may have been moved or removed."}
+"""By status, instead of those for addresses that somebody has typed."""
 
 
 @contextlib.contextmanager
@@ -54,11 +61,9 @@ def speaking_of(signed: Signed | None, url: str) -> Iterator[None]:
 
 def _renamed(error: SourceError, shown: str, url: str) -> SourceError:
     parts = urlsplit(url)
-    text, hint = error.message.replace(redact(url), shown), error.hint
-    for place in (parts.netloc, parts.hostname or ""):
-        text = text.replace(place, "the object store")
-    if isinstance(error, SourceNotFound):
-        text, hint = f"{shown} is not there", "It may have been moved or removed."
-    elif isinstance(error, SourceForbidden):
-        hint = "The keys may not read it, or are no longer valid; what is archived must be restored first."
+    names = [parts.netloc, *([parts.hostname] if parts.hostname and "." in parts.hostname else [])]  # not just "s3"
+    hosts = "|".join(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])" for name in names)
+    told = error.message.split(redact(url))
+    text = shown.join(re.sub(hosts, "the object store", one, flags=re.IGNORECASE) for one in told)
+    hint = _HINTS.get(error.evidence.get("status", 0), error.hint)
     return type(error)(text if shown in text else f"{shown}: {text}", hint=hint, **error.evidence)

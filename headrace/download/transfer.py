@@ -82,6 +82,11 @@ class Wish:
     durable: bool = True
     """Whether the finished file is synced to the disk before it gets its name."""
 
+    @property
+    def held_to(self) -> tuple[Promise, ...]:
+        """All that is promised before anybody is asked for the bytes."""
+        return (*self.promises, *(self.signed.promises() if self.signed is not None else ()))
+
 
 class Downloader:
     """Downloads files, keeping connections for the next one; one for a process, for any thread."""
@@ -189,9 +194,8 @@ class _Transfer:
         with contextlib.ExitStack() as stack:
             origin, reply, offer = self._begin(stack) if found is None else self._go_on(stack, found)
             wait = time.monotonic() - asked_at
-            validator = offer.validator if found is None else found.header.validator
-            known = self._wish.signed.promises(validator) if self._wish.signed is not None else ()
-            promises = proof.chosen((*self._wish.promises, *known, *offer.promises))
+            pinned = offer.validator if found is None else found.header.validator
+            promises = proof.chosen((*self._wish.promises, *self._known(pinned), *offer.promises))
             self._origins.mix(proven=bool(promises) or self._proven)
             header = self._header(offer) if found is None else replace(found.header, mixed=self._is_mixed(found))
             self._size = header.size_bytes
@@ -232,6 +236,12 @@ class _Transfer:
         self._origins.mix(proven=self._proven)
         start, end = self._first_missing(found)
         return self._origins.open(stack, start, end, found.header.size_bytes or 0)
+
+    def _known(self, pinned: Validator) -> tuple[Promise, ...]:
+        """Return what the store of a signed address promises; a mirror's version says nothing of the store's."""
+        if self._wish.signed is None:
+            return ()
+        return self._wish.signed.promises(pinned if self._origins.current.signed else None)
 
     def _is_mixed(self, found: Journal) -> bool:
         return found.header.mixed or self._origins.mixed

@@ -50,7 +50,7 @@ PART_BYTES = 16 * 1024 * 1024
 MAX_PARTS = 10_000
 STREAM_BYTES = 1024 * 1024
 
-ASK_SECONDS = 4.0
+ASK_SECONDS = 3.0
 """How long an object's headers are waited for, where they aren't indispensable."""
 
 PARTS_AT_ONCE = 4
@@ -321,7 +321,7 @@ class Presigner:
 
     @cached_property
     def _client(self) -> Any:
-        return _client(self._endpoint, self._endpoint.url, tries=1, seconds=ASK_SECONDS)
+        return _client(self._endpoint, self._endpoint.url, tries=2, seconds=ASK_SECONDS)
 
     def get(self, bucket: str, key: str, seconds: int) -> str:
         """Return a URL that reads an object for so long; raises ``StoreRefused`` where there are no keys."""
@@ -343,8 +343,10 @@ class Presigner:
                     client = self._client
                 found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         except HeadraceError as error:
-            away = isinstance(error.__cause__, BotoCoreError | BrokenBody)
-            (log.warning if away else log.info)("s3.no_checksums", bucket=bucket, why=error.message)
+            cause = error.__cause__
+            status = cause.response["ResponseMetadata"]["HTTPStatusCode"] if isinstance(cause, ClientError) else 0
+            expected = status in {httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND}
+            (log.info if expected else log.warning)("s3.no_checksums", bucket=bucket, why=error.message)
             return {}
         headers: Mapping[str, str] = found["ResponseMetadata"]["HTTPHeaders"]
         return headers

@@ -244,7 +244,7 @@ def test_processes_share_a_rate(database):
     due = [books[number % 2].enter(HOST, None, queue=False).pause_seconds + time.monotonic() for number in range(6)]
     for one in books:
         one.close()
-    assert due[-1] - since > 0.95
+    assert 0.95 < due[-1] - since < 5
 
 
 def test_a_place_is_held_as_long_as_its_process_lives(two):

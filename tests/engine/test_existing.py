@@ -7,9 +7,11 @@ import threading
 
 import pytest
 
-from headrace.download import Wish
+from headrace.download import Signed, Wish
 from headrace.download.existing import existing
+from headrace.download.journal import Validator
 from headrace.download.proof import promise
+from headrace.download.signed import Known
 from headrace.errors import Cancelled
 from headrace.model import Pieces
 
@@ -17,6 +19,8 @@ CONTENT = b"some bytes " * 1000
 RIGHT = promise("sha256", hashlib.sha256(CONTENT).hexdigest(), "order")
 WRONG = promise("sha256", hashlib.sha256(b"x").hexdigest(), "order")
 NEVER = threading.Event()
+SIGNED = Signed("s3://films/film", Known(Validator('"v"', None), (RIGHT,)))
+SIGNED_WRONG = Signed("s3://films/film", Known(Validator('"v"', None), (WRONG,)))
 
 
 def pieces(length: int, content: bytes = CONTENT) -> Pieces:
@@ -32,14 +36,21 @@ def film(tmp_path):
 
 @pytest.mark.parametrize(
     "promised",
-    [{}, {"size_bytes": len(CONTENT)}, {"promises": (RIGHT,)}, {"pieces": pieces(1000)}, {"pieces": pieces(11000)}],
+    [
+        {},
+        {"signed": SIGNED},
+        {"size_bytes": len(CONTENT)},
+        {"promises": (RIGHT,)},
+        {"pieces": pieces(1000)},
+        {"pieces": pieces(11000)},
+    ],
 )
 def test_what_is_right_is_kept(film, promised):
     """By its name alone, or by what it must be."""
     found = existing(Wish("http://h/film", **promised), film, NEVER)
     assert found is not None
     assert (found.path, found.size_bytes, found.kept) == (film, len(CONTENT), True)
-    assert bool(found.proofs) == ("promises" in promised or "pieces" in promised)
+    assert bool(found.proofs) == bool({"promises", "pieces", "signed"} & set(promised))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +58,7 @@ def test_what_is_right_is_kept(film, promised):
     [
         {"size_bytes": len(CONTENT) + 1},
         {"promises": (RIGHT, WRONG)},
+        {"signed": SIGNED_WRONG},
         {"pieces": pieces(1000, CONTENT[:-1] + b"x")},
         {"pieces": pieces(1000, CONTENT[:5000])},
     ],
