@@ -82,7 +82,7 @@ def brought(here, item, held=None, limits=(), on_progress=lambda _: None):
 
 
 def test_an_object_is_resumed_and_proven(here):
-    """By another signature, in segments, and with the checksum that S3 was told when it was put there."""
+    """By another signature, and with the checksum that S3 was told when it was put there."""
     item, held = ordered(here, parse("s3://films/in/a film.mp4")), Held()
 
     def stop_midway(progress):
@@ -206,13 +206,22 @@ def test_one_object_that_fails_is_not_the_whole_store(here):
     assert turns._digest(one) == turns._digest(other) != turns._digest("http://h/films/y?X-Amz-Signature=1")
 
 
-@pytest.mark.parametrize(("name", "proxied"), [("HTTP_PROXY", True), ("no_proxy", False), ("ALL_PROXY", False)])
-def test_proxies_of_the_environment(monkeypatch, name, proxied):
-    """As boto3 and obstore take them; one of a kind that isn't known is no reason to fail."""
+@pytest.mark.parametrize(
+    ("said", "proxied"),
+    [
+        ({"HTTP_PROXY": "http://p:1"}, True),
+        ({"HTTP_PROXY": "http://p:1", "no_proxy": "*"}, False),
+        ({"ALL_PROXY": "socks5://p:1"}, False),
+        ({"http_proxy": "http://p:1", "ALL_PROXY": "socks5://p:1"}, True),
+    ],
+)
+def test_proxies_of_the_environment(monkeypatch, said, proxied):
+    """As obstore takes them; one of a kind that isn't known is left out, and the others count."""
     for one in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(one, raising=False)
         monkeypatch.delenv(one.upper(), raising=False)
-    monkeypatch.setenv(name, {"HTTP_PROXY": "http://p:1", "no_proxy": "*", "ALL_PROXY": "socks5://p:1"}[name])
+    for one, value in said.items():
+        monkeypatch.setenv(one, value)
     assert (wiring._proxies().of("http://s3.example.org/x") is not None) is proxied
 
 

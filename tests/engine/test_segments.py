@@ -17,6 +17,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import blake3
 import pytest
@@ -29,6 +30,7 @@ from headrace.download import Access, Downloader, Guard, Signed, Wish, journal
 from headrace.download.body import Wire
 from headrace.download.crew import Crew
 from headrace.download.hashing import Hashing
+from headrace.download.part import KEEP_FREE_BYTES
 from headrace.download.proof import promise
 from headrace.errors import (
     Cancelled,
@@ -140,7 +142,7 @@ def test_one_edge_that_ignores_ranges_costs_nothing(server, tmp_path):
 
 
 def test_a_slow_loris_is_ended_on_all_its_connections(server, tmp_path, monkeypatch):
-    """Trickling ranges are as slow together; what little came is kept for the next try."""
+    """Trickling ranges are as slow together."""
     monkeypatch.setattr("headrace.download.pace.SLOW_SECONDS", 1.0)
     started = time.monotonic()
     with pytest.raises(SourceTimeout):
@@ -338,7 +340,7 @@ def test_a_fresh_address_of_another_file_begins_anew(server, tmp_path):
     """The same path and size; its strong ETag tells."""
     interrupted(server, "steady", tmp_path, 12 * BLOCK)
     path = journal.journal_path(tmp_path / "film")
-    path.write_text(path.read_text().replace("of another", "").replace("one", "two"))
+    path.write_text(path.read_text().replace('\\"one\\"', '\\"two\\"'))
     done = fetch(server, "steady?fresh", tmp_path)
     assert (done.resumed_bytes, done.path.read_bytes()) == (0, LARGE)
 
@@ -509,6 +511,19 @@ def test_a_disk_that_fills_up_ends_the_download_and_keeps_what_came(server, tmp_
     done = fetch(server, "steady", tmp_path)
     assert done.resumed_bytes > 4 * BLOCK
     assert done.path.read_bytes() == LARGE
+
+
+def test_a_full_disk_says_as_much_as_the_next_try_will_ask_for(server, tmp_path, monkeypatch):
+    """Who makes that much room doesn't find it too little: what is left free for others is in it."""
+    monkeypatch.setattr("headrace.download.part.os.posix_fallocate", unsupported)
+    free = iter([2**40])  # at first, and nothing later
+    monkeypatch.setattr("headrace.download.part.shutil.disk_usage", lambda _: SimpleNamespace(free=next(free, 0)))
+    full_after(monkeypatch, 8 * BLOCK)
+    with pytest.raises(DiskFull) as midway:
+        fetch(server, "steady", tmp_path)
+    with pytest.raises(DiskFull) as again:
+        fetch(server, "steady", tmp_path)
+    assert again.value.evidence["missing_bytes"] == midway.value.evidence["missing_bytes"] > KEEP_FREE_BYTES
 
 
 def test_a_disk_without_room_for_the_rest_keeps_what_came(server, tmp_path, monkeypatch):
